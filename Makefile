@@ -1,0 +1,47 @@
+# Every target sets itself up: a fresh machine needs python3 (3.11 or newer) and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types notebooks bench fuzz lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(READY)  ## build .venv with every extra, from the locked dependencies
+
+# uv when it is there or can be had, pip otherwise; both refuse a file whose hash is not in the lock.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "penpot_telemetry needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@uv=$$(command -v uv || { $(BIN)/python -m pip install -q --disable-pip-version-check uv >/dev/null 2>&1 && echo $(BIN)/uv; }); \
+	if [ -n "$$uv" ] && "$$uv" --version >/dev/null 2>&1; then \
+	  export VIRTUAL_ENV=$(CURDIR)/$(VENV); \
+	  "$$uv" pip install -q --require-hashes -r requirements.lock && "$$uv" pip install -q --no-deps -e . ; \
+	else \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e . ; \
+	fi
+	@touch $(READY)
+
+demo: $(READY)  ## the whole road on the embedded database, in under a minute
+	@$(BIN)/python -m penpot_telemetry.run --demo
+
+test: $(READY)  ## lint, types, tests and notebooks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(READY)  ## ruff on modules and notebooks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy, strict
+	@$(BIN)/mypy
+
+lock: $(READY)  ## renew requirements.lock (hashes, no addresses)
+	@uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv and what the demo left
+	@rm -rf $(VENV) demo-data build *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,44 @@
+"""Every error this project raises on purpose: one small tree.
+
+A leaf also subclasses the builtin that one would catch. Messages say where, what was found, what was expected
+and what to do; they never carry a value taken from an event.
+"""
+
+
+class TelemetryError(Exception):
+    """The root: everything below is an answer to a situation, not a defect."""
+
+
+class ConfigError(TelemetryError, ValueError):
+    """A setting is missing or cannot be understood; the message names the setting and what to put there."""
+
+
+class InvalidEventError(TelemetryError, ValueError):
+    """An audit event cannot be recorded; the message names the field, never its value."""
+
+
+class DecodeError(TelemetryError, ValueError):
+    """Bytes that are not what they claim to be.
+
+    `offset` is the byte (or character, for text) at which reading stopped, when there is one to name.
+    """
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+
+class LimitError(DecodeError):
+    """Bytes that may be well formed but exceed a cap of the reader."""
+
+
+class EncodeError(TelemetryError, ValueError):
+    """A value that the format cannot carry."""
+
+
+class DatabaseError(TelemetryError):
+    """The database cannot do what is asked: unreachable, wrong table, missing right. Says what to do."""
+
+
+class BusyError(TelemetryError):
+    """Another sender holds the road of this database."""
