@@ -4,6 +4,8 @@ A leaf also subclasses the builtin that one would catch. Messages say where, wha
 and what to do; they never carry a value taken from an event.
 """
 
+from typing import Literal
+
 
 class TelemetryError(Exception):
     """The root: everything below is an answer to a situation, not a defect."""
@@ -17,15 +19,32 @@ class InvalidEventError(TelemetryError, ValueError):
     """An audit event cannot be recorded; the message names the field, never its value."""
 
 
+Reason = Literal[
+    "not-json",
+    "wrong-shape",
+    "unknown-type",
+    "bad-base64",
+    "bad-blob",
+    "bad-fressian",
+    "too-large",
+    "too-many-events",
+    "wrong-digest",
+    "id-reused",
+    "bad-signature",
+]
+"""Why a body can never be accepted, in the words of the quarantine table."""
+
+
 class DecodeError(TelemetryError, ValueError):
     """Bytes that are not what they claim to be.
 
-    `offset` is the byte (or character, for text) at which reading stopped, when there is one to name.
+    `reason` is the typed cause; `offset` the byte (or character, for text) where reading stopped, when there is one.
     """
 
-    def __init__(self, message: str, offset: int | None = None) -> None:
+    def __init__(self, message: str, offset: int | None = None, reason: Reason = "bad-fressian") -> None:
         super().__init__(message if offset is None else f"{message} (at byte {offset})")
         self.offset = offset
+        self.reason: Reason = reason
 
 
 class LimitError(DecodeError):
