@@ -1,0 +1,134 @@
+"""A POST body in; out comes a batch that may be loaded, a scrubbed report, or a rejection with a typed reason.
+
+Pure: no I/O, no clock, and no exception for a body that is bad. What leaves here holds nothing that the anonymiser
+would have removed; only a rejection still has the raw body beside it.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from penpot_telemetry.errors import DecodeError, Reason
+from penpot_telemetry.wire import payload
+from penpot_telemetry.wire.limits import RECEIPT, Limits
+from receiver.frames import Page, decode_page
+
+BIGINT = 2**63 - 1
+VERSION = re.compile(r"[\w.+-]{1,128}", re.ASCII)
+
+FIGURE = re.compile(r"(total|avg|max|min|num|jvm)-[a-z0-9-]{1,64}")
+"""The stats of a legacy report that are kept when they are numbers: sizes of the instance and of its JVM."""
+
+TEXT = re.compile(r"[\w .+-]{1,64}", re.ASCII)
+TEXT_STATS = frozenset({"os-name", "os-arch", "os-version"})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that can be loaded: what it said of itself, and its events."""
+
+    sent: payload.EventsBatch
+    digest: str
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A legacy report, scrubbed. `dropped_stats` counts the stats that were not kept."""
+
+    instance_id: UUID
+    version: str
+    stats: Mapping[str, int | float | str]
+    dropped_stats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a body can never be loaded. `message` says where and what, and carries no value from the body."""
+
+    reason: Reason
+    message: str
+    instance_id: UUID | None = None
+
+
+def read_body(body: bytes, limits: Limits = RECEIPT) -> Batch | Report | Rejection:
+    """A body as what it is; whatever the bytes are, there is an answer."""
+    try:
+        parsed = payload.parse(body, limits)
+    except DecodeError as error:
+        return Rejection(error.reason, str(error))
+    if isinstance(parsed, payload.LegacyReport):
+        return read_report(parsed)
+    return read_batch(parsed, limits)
+
+
+def read_batch(sent: payload.EventsBatch, limits: Limits) -> Batch | Rejection:
+    """The envelope against its content: the digest before a byte is decoded, the count after."""
+    digest = payload.digest_events(sent.events)
+    fault = envelope_fault(sent)
+    if fault is not None:
+        return Rejection("wrong-shape", fault, sent.instance_id)
+    if sent.digest is not None and sent.digest != digest:
+        return Rejection("wrong-digest", "the digest given is not the one of the events text", sent.instance_id)
+    try:
+        page = decode_page(sent.events, limits)
+    except DecodeError as error:
+        return Rejection(error.reason, str(error), sent.instance_id)
+    count = page.frame.height
+    if sent.event_count is not None and sent.event_count != count:
+        message = f"event-count is not the number of events found, {count}"
+        return Rejection("wrong-shape", message, sent.instance_id)
+    return Batch(sent, digest, page)
+
+
+def envelope_fault(sent: payload.EventsBatch) -> str | None:
+    """What is wrong with the fields around the events, or None."""
+    if VERSION.fullmatch(sent.version) is None:
+        return "version is not a version: 1 to 128 letters, digits and . _ + -"
+    numbers = {"batch-seq": sent.batch_seq, "event-count": sent.event_count}
+    if sent.totals is not None:
+        numbers |= {
+            "totals.recorded": sent.totals.recorded,
+            "totals.shipped": sent.totals.shipped,
+            "totals.dropped": sent.totals.dropped,
+            "totals.quarantined": sent.totals.quarantined,
+            "totals.pending": sent.totals.pending,
+        }
+    for field, number in numbers.items():
+        if number is not None and not 0 <= number <= BIGINT:
+            return f"{field} is not between 0 and 2^63 - 1"
+    return None
+
+
+def read_report(report: payload.LegacyReport) -> Report | Rejection:
+    """A legacy report without e-mails, subscriptions, addresses and e-mail domains: an allow-list, as for contexts."""
+    if VERSION.fullmatch(report.version) is None:
+        message = "version is not a version: 1 to 128 letters, digits and . _ + -"
+        return Rejection("wrong-shape", message, report.instance_id)
+    stats = {key: kept for key, value in report.stats.items() if (kept := safe_stat(key, value)) is not None}
+    return Report(report.instance_id, report.version, stats, len(report.stats) - len(stats))
+
+
+def safe_stat(key: str, value: object) -> int | float | str | None:
+    """The value of one stat when it may be kept: a figure under a figure's name, a plain word under three others."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float) and FIGURE.fullmatch(key) and abs(value) <= BIGINT:
+        return value
+    if isinstance(value, str) and key in TEXT_STATS and TEXT.fullmatch(value):
+        return value
+    return None
+
+
+def canonical_stats(report: Report) -> bytes:
+    """The stats as JSON text with sorted keys: the same stats, the same bytes."""
+    return msgspec.json.encode(dict(report.stats), order="sorted")
+
+
+def digest_body(body: bytes) -> str:
+    """`sha256:` and 64 hex digits of a whole body: how a quarantined one is known again."""
+    return "sha256:" + hashlib.sha256(body).hexdigest()
