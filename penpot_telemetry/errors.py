@@ -52,7 +52,11 @@ class LimitError(DecodeError):
 
 
 class EncodeError(TelemetryError, ValueError):
-    """A value that the format cannot carry."""
+    """A value that the format cannot carry; `row` is the index of the event that holds it, where events are written."""
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message if row is None else f"event {row}: {message}")
+        self.row = row
 
 
 class DatabaseError(TelemetryError):
