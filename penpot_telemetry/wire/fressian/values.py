@@ -115,6 +115,15 @@ class BigDec:
     unscaled: int
     scale: int
 
+    @classmethod
+    def of(cls, number: Decimal) -> "BigDec":
+        """A finite Decimal, with its trailing zeros."""
+        sign, digits, exponent = number.as_tuple()
+        if not isinstance(exponent, int):
+            raise EncodeError("a decimal must be finite")
+        unscaled = int("".join(map(str, digits)))
+        return cls(-unscaled if sign else unscaled, -exponent)
+
     def decimal(self) -> Decimal:
         """The same number as a Decimal."""
         sign = 1 if self.unscaled < 0 else 0
@@ -396,7 +405,10 @@ BARE: frozenset[type[Value]] = frozenset(
 
 def as_key(value: Value) -> Value:
     """A value as it stands in a dict: itself, or wrapped in `Key`."""
-    return value if type(value) in BARE else Key(value)
+    if type(value) in BARE:
+        return value
+    key = Key(value)
+    return key.canon if type(key.canon) in BARE else key
 
 
 def from_key(key: Value) -> Value:
@@ -425,6 +437,19 @@ def canonical(value: Value) -> Value:
         return (Tagged, canonical(value.tag), *map(canonical, value.value))
     if isinstance(value, Array):
         return (Array, value.of, *map(canonical, value.items))
+    return _canonical_natural(value)
+
+
+def _canonical_natural(value: Value) -> Value:
+    """A Python value that only the writer meets, as the value the reader will give for it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, datetime):
+        return Instant.of(value)
+    if isinstance(value, Decimal):
+        return BigDec.of(value)
     return value
 
 

@@ -1,0 +1,533 @@
+"""Bytes to values: the codes of the format. What a tag means is told from outside, in `handlers`.
+
+Whatever the bytes are, the outcome is a value or a DecodeError. Every declared length is held against the bytes that
+remain before memory is taken; depth, strings, the memory of the values and what references repeat are capped.
+"""
+
+from collections.abc import Callable, Mapping
+from struct import unpack_from
+from typing import NoReturn, TypeAlias
+
+from penpot_telemetry.errors import DecodeError, LimitError
+from penpot_telemetry.wire.fressian import codes
+from penpot_telemetry.wire.fressian.values import BARE, Float32, JavaList, Tagged, Value
+from penpot_telemetry.wire.limits import MIB, Limits
+
+ReadHandler: TypeAlias = Callable[["Reader"], Value]
+
+MEMORY = 512 * MIB
+"""What the values of one message may weigh in Python, estimated; and again what its references may repeat.
+
+One byte can stand for an empty map of 64 bytes, or for a cached list of a million items: a cap on the bytes is not
+enough. A batch of 10,000 events weighs about 40 MiB.
+"""
+
+_ITEM = 64
+_STRUCT = 192
+_BLOCK = 32
+_PENDING = object()
+
+
+class Reader:
+    """One message and the place in it. The methods are what a handler may use."""
+
+    __slots__ = (
+        "_base",
+        "_cache",
+        "_depth",
+        "_repeats",
+        "_room",
+        "_structs",
+        "_weights",
+        "data",
+        "end",
+        "handlers",
+        "limits",
+        "pos",
+    )
+
+    def __init__(self, data: bytes, limits: Limits, handlers: Mapping[Value, ReadHandler]) -> None:
+        self.data = data
+        self.pos = 0
+        self.end = len(data)
+        self.limits = limits
+        self.handlers = handlers
+        self._depth = limits.depth
+        self._room = MEMORY
+        self._repeats = 0
+        self._base = 0
+        self._cache: list[Value] = []
+        self._weights: list[int] = []
+        self._structs: list[tuple[ReadHandler | None, Value, int]] = []
+
+    def read(self) -> Value:
+        """The first value of the message; what follows it is not looked at."""
+        try:
+            return self.read_object()
+        except IndexError:
+            # A code was to be read where the data ends; every other length is checked where it is declared.
+            raise self._ends_early(self.end) from None
+        except RecursionError:
+            raise LimitError("values are nested deeper than the stack allows", self.pos) from None
+
+    def read_object(self) -> Value:
+        """The next value, whatever it is."""
+        pos = self.pos
+        code = self.data[pos]
+        self.pos = pos + 1
+        return _READ[code](self, code)
+
+    def read_component(self) -> Value:
+        """The next value, one level down: a component of a struct."""
+        self._enter()
+        value = self.read_object()
+        self._depth += 1
+        return value
+
+    def read_int(self) -> int:
+        """The next value, which must be an int."""
+        start = self.pos
+        value = self.read_component()
+        if type(value) is not int:
+            raise DecodeError(f"expected an int, found {_name(value)}", start)
+        return value
+
+    def read_text(self) -> str:
+        """The next value, which must be a string."""
+        start = self.pos
+        value = self.read_component()
+        if type(value) is not str:
+            raise DecodeError(f"expected a string, found {_name(value)}", start)
+        return value
+
+    def read_bytes(self) -> bytes:
+        """The next value, which must be bytes."""
+        start = self.pos
+        value = self.read_component()
+        if type(value) is not bytes:
+            raise DecodeError(f"expected bytes, found {_name(value)}", start)
+        return value
+
+    def read_items(self) -> list[Value]:
+        """The items of the next value, which must be a list; for the caller to keep."""
+        start = self.pos
+        read_list = _LISTS.get(self.data[start])
+        if read_list is not None:
+            self.pos = start + 1
+            return read_list(self, self.data[start])
+        value = self.read_component()
+        if isinstance(value, list | tuple):
+            return list(value)
+        raise DecodeError(f"expected a list, found {_name(value)}", start)
+
+    def read_count(self, unit: int = 1) -> int:
+        """A declared number of things to come, each of at least `unit` bytes: held against what remains."""
+        start = self.pos
+        count = self.read_int()
+        if count < 0:
+            raise DecodeError(f"a length of {count} is negative", start)
+        if count * unit > self.end - self.pos:
+            raise DecodeError(f"a length of {count} is declared, {self.end - self.pos} bytes remain", start)
+        return count
+
+    def read_values(self, count: int) -> list[Value]:
+        """Exactly `count` values, one level down."""
+        self._enter()
+        self.take(count * _ITEM)
+        data, read = self.data, _READ
+        items = []
+        for _ in range(count):
+            pos = self.pos
+            code = data[pos]
+            self.pos = pos + 1
+            items.append(read[code](self, code))
+        self._depth += 1
+        return items
+
+    def take(self, size: int) -> None:
+        """Count memory before it is taken."""
+        self._room -= size
+        if self._room < 0:
+            raise LimitError(f"the values need more than {MEMORY} bytes of memory", self.pos)
+
+    def _enter(self) -> None:
+        self._depth -= 1
+        if self._depth < 0:
+            raise LimitError(f"values are nested deeper than {self.limits.depth} levels", self.pos)
+
+    def _slice(self, size: int) -> bytes:
+        start, stop = self.pos, self.pos + size
+        if stop > self.end:
+            raise self._ends_early(start)
+        self.pos = stop
+        return self.data[start:stop]
+
+    def _ends_early(self, offset: int) -> DecodeError:
+        return DecodeError(f"the data ends inside a value, after {self.end} bytes", offset)
+
+
+def _name(value: Value) -> str:
+    return "nil" if value is None else type(value).__name__
+
+
+# ---------------------------------------------------------------------------------------------------- atoms
+
+
+def _read_int_1(_: Reader, code: int) -> int:
+    return code
+
+
+def _read_minus_one(_: Reader, _code: int) -> int:
+    return -1
+
+
+def _read_int_packed(reader: Reader, code: int) -> int:
+    high, size = _INTS[code]
+    start = reader.pos
+    stop = reader.pos = start + size
+    if stop > reader.end:
+        raise reader._ends_early(start)
+    return high + int.from_bytes(reader.data[start:stop], "big")
+
+
+def _read_int_8(reader: Reader, _code: int) -> int:
+    return int.from_bytes(reader._slice(8), "big", signed=True)
+
+
+def _read_float(reader: Reader, _code: int) -> Float32:
+    return Float32(unpack_from(">f", reader._slice(4))[0])
+
+
+def _read_double(reader: Reader, _code: int) -> float:
+    number: float = unpack_from(">d", reader._slice(8))[0]
+    return number
+
+
+def _read_constant(_: Reader, code: int) -> Value:
+    return _CONSTANTS[code]
+
+
+def _read_string_packed(reader: Reader, code: int) -> str:
+    start = reader.pos
+    stop = reader.pos = start + code - codes.STRING_PACKED
+    if stop > reader.end:
+        raise reader._ends_early(start)
+    return _decode_text(reader.data[start:stop], start)
+
+
+def _read_string(reader: Reader, _code: int) -> str:
+    size = _read_size(reader)
+    start = reader.pos
+    stop = reader.pos = start + size
+    return _decode_text(reader.data[start:stop], start)
+
+
+def _read_string_chunks(reader: Reader, code: int) -> str:
+    # A chunk may end between the halves of a surrogate pair: join first, decode then.
+    start, total, parts = reader.pos, 0, []
+    while True:
+        if codes.STRING_PACKED <= code < codes.STRING_PACKED + codes.PACKED_LENGTHS:
+            size = code - codes.STRING_PACKED
+        elif code in {codes.STRING, codes.STRING_CHUNK}:
+            size = _read_size(reader)
+        else:
+            raise DecodeError(f"expected the next chunk of a string, found code {code:02X}", reader.pos - 1)
+        total += size
+        if total > reader.limits.string:
+            raise LimitError(f"a string is longer than {reader.limits.string} bytes", start)
+        parts.append(reader._slice(size))
+        if code != codes.STRING_CHUNK:
+            return _decode_text(b"".join(parts), start)
+        reader.take(_ITEM)
+        code = reader.data[reader.pos]
+        reader.pos += 1
+
+
+def _read_bytes_packed(reader: Reader, code: int) -> bytes:
+    return reader._slice(code - codes.BYTES_PACKED)
+
+
+def _read_bytes(reader: Reader, _code: int) -> bytes:
+    return reader._slice(_read_size(reader))
+
+
+def _read_bytes_chunks(reader: Reader, code: int) -> bytes:
+    start, total, parts = reader.pos, 0, []
+    while True:
+        if code not in {codes.BYTES, codes.BYTES_CHUNK}:
+            raise DecodeError(f"expected the next chunk of bytes, found code {code:02X}", reader.pos - 1)
+        size = _read_size(reader)
+        total += size
+        if total > reader.limits.string:
+            raise LimitError(f"bytes are longer than {reader.limits.string}", start)
+        parts.append(reader._slice(size))
+        if code == codes.BYTES:
+            return b"".join(parts)
+        reader.take(_ITEM)
+        code = reader.data[reader.pos]
+        reader.pos += 1
+
+
+def _read_size(reader: Reader) -> int:
+    start = reader.pos
+    size = reader.read_count()
+    if size > reader.limits.string:
+        raise LimitError(f"a string or bytes of {size}, the cap is {reader.limits.string}", start)
+    return size
+
+
+def _decode_text(raw: bytes, start: int) -> str:
+    """CESU-8: each half of a surrogate pair in three bytes of its own, and no sequence of four."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return _decode_surrogates(raw, start)
+    if not text.isascii() and max(text) > "\uffff":
+        raise DecodeError("a string holds a four-byte sequence, which the format does not know", start)
+    return text
+
+
+def _decode_surrogates(raw: bytes, start: int) -> str:
+    try:
+        # C0 80 is how Java writes NUL; C0 can only begin a sequence, so the replacement hits nothing else.
+        text = raw.replace(b"\xc0\x80", b"\x00").decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"a string is not CESU-8: {error.reason}", start + error.start) from None
+    if max(text) > "\uffff":
+        raise DecodeError("a string holds a four-byte sequence, which the format does not know", start)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+# ---------------------------------------------------------------------------------------------------- lists
+
+
+def _read_java_list(reader: Reader, code: int) -> JavaList:
+    return JavaList(_LISTS[code](reader, code))
+
+
+def _read_list_packed(reader: Reader, code: int) -> list[Value]:
+    count = code - codes.LIST_PACKED
+    if count > reader.end - reader.pos:
+        raise reader._ends_early(reader.pos)
+    return reader.read_values(count)
+
+
+def _read_list(reader: Reader, _code: int) -> list[Value]:
+    return reader.read_values(reader.read_count())
+
+
+def _read_list_closed(reader: Reader, _code: int) -> list[Value]:
+    reader._enter()
+    data, read = reader.data, _READ
+    items: list[Value] = []
+    append = items.append
+    while True:
+        reader.take(_BLOCK * _ITEM)
+        for unused in range(_BLOCK, 0, -1):
+            pos = reader.pos
+            code = data[pos]
+            reader.pos = pos + 1
+            if code == codes.END_COLLECTION:
+                reader._room += unused * _ITEM
+                reader._depth += 1
+                return items
+            append(read[code](reader, code))
+
+
+def _read_list_open(reader: Reader, _code: int) -> list[Value]:
+    reader._enter()
+    items: list[Value] = []
+    while reader.pos < reader.end:
+        if reader.data[reader.pos] == codes.END_COLLECTION:
+            reader.pos += 1
+            break
+        reader.take(_ITEM)
+        items.append(reader.read_object())
+    reader._depth += 1
+    return items
+
+
+# ---------------------------------------------------------------------------------------------------- cache
+
+
+def _read_put(reader: Reader, _code: int) -> Value:
+    """A value that is also kept. Its slot is taken before it is read, so what it keeps itself comes after it."""
+    start, room, repeats = reader.pos, reader._room, reader._repeats
+    cache, slot = reader._cache, len(reader._cache)
+    cache.append(_PENDING)
+    reader._weights.append(0)
+    reader.take(_ITEM)
+    value = reader.read_component()
+    if reader._cache is not cache:
+        raise DecodeError("the caches are reset inside a value that is to be kept", start)
+    cache[slot] = value
+    made = 0 if type(value) in BARE else room - reader._room
+    reader._weights[slot] = reader.pos - start + reader._repeats - repeats + made
+    return value
+
+
+def _read_ref_packed(reader: Reader, code: int) -> Value:
+    slot = code - codes.CACHE_REF_PACKED
+    if slot >= len(reader._cache):
+        raise _no_such_slot(reader, slot)
+    value = reader._cache[slot]
+    # A value kept once and named a million times is a million values to whoever walks over the result.
+    reader._repeats += reader._weights[slot]
+    if reader._repeats > MEMORY or value is _PENDING:
+        raise _bad_ref(reader, slot)
+    return value
+
+
+def _read_ref(reader: Reader, _code: int) -> Value:
+    slot = reader.read_int()
+    if slot < 0:
+        raise _no_such_slot(reader, slot)
+    return _read_ref_packed(reader, codes.CACHE_REF_PACKED + slot)
+
+
+def _no_such_slot(reader: Reader, slot: int) -> DecodeError:
+    return DecodeError(f"cache reference {slot} of {len(reader._cache)}", reader.pos - 1)
+
+
+def _bad_ref(reader: Reader, slot: int) -> DecodeError:
+    if reader._cache[slot] is _PENDING:
+        return DecodeError(f"cache reference {slot} to the value that holds it", reader.pos - 1)
+    return LimitError(f"references repeat more than {MEMORY} bytes", reader.pos - 1)
+
+
+# ---------------------------------------------------------------------------------------------------- structs
+
+
+def _read_core(reader: Reader, code: int) -> Value:
+    tag, count = _CORE[code]
+    return _read_struct(reader, reader.handlers.get(tag), tag, count)
+
+
+def _read_struct_type(reader: Reader, _code: int) -> Value:
+    tag = reader.read_component()
+    start = reader.pos
+    count = reader.read_int()
+    if count < 0:
+        raise DecodeError(f"a struct of {count} components", start)
+    handler = reader.handlers.get(tag) if type(tag) is str else None
+    reader._structs.append((handler, tag, count))
+    return _read_struct(reader, handler, tag, count)
+
+
+def _read_struct_packed(reader: Reader, code: int) -> Value:
+    slot = code - codes.STRUCT_PACKED
+    if slot >= len(reader._structs):
+        raise DecodeError(f"struct reference {slot} of {len(reader._structs)}", reader.pos - 1)
+    handler, tag, count = reader._structs[slot]
+    return _read_struct(reader, handler, tag, count)
+
+
+def _read_struct_ref(reader: Reader, _code: int) -> Value:
+    slot = reader.read_int()
+    if slot < 0:
+        raise DecodeError(f"struct reference {slot} is negative", reader.pos - 1)
+    return _read_struct_packed(reader, codes.STRUCT_PACKED + slot)
+
+
+def _read_struct(reader: Reader, handler: ReadHandler | None, tag: Value, count: int) -> Value:
+    reader.take(_STRUCT)
+    if handler is not None:
+        return handler(reader)  # which knows its components: the declared count is ignored
+    if count > reader.end - reader.pos:
+        raise DecodeError(f"a struct of {count} components, {reader.end - reader.pos} bytes remain", reader.pos)
+    return Tagged(tag, tuple(reader.read_values(count)))
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def _read_between(reader: Reader, code: int) -> Value:
+    """Resets and footers, any number of them (a loop, not recursion), then the value that follows."""
+    while code in {codes.RESET_CACHES, codes.FOOTER}:
+        reader.take(_ITEM)
+        if code == codes.FOOTER:
+            _check_footer(reader)
+        reader._cache, reader._weights, reader._structs = [], [], []
+        code = reader.data[reader.pos]
+        reader.pos += 1
+    return _READ[code](reader, code)
+
+
+def _check_footer(reader: Reader) -> None:
+    # magic, length since the last footer, checksum; the reference does not look at the checksum either.
+    start = reader.pos - 1
+    footer = reader._slice(11)
+    if not footer.startswith(codes.FOOTER_MAGIC[1:]):
+        raise DecodeError("a footer does not begin with CF CF CF CF", start)
+    (length,) = unpack_from(">i", footer, 3)
+    if length != start - reader._base:
+        raise DecodeError(f"a footer counts {length} bytes, there are {start - reader._base}", start)
+    reader._base = reader.pos
+
+
+def _read_reserved(reader: Reader, code: int) -> NoReturn:
+    raise DecodeError(f"no value begins with code {code:02X}", reader.pos - 1)
+
+
+# ---------------------------------------------------------------------------------------------------- the tables
+
+_INTS = {
+    zero + high: (high << 8 * size, size)
+    for zero, size, highs in (
+        (codes.INT_PACKED_2, 1, range(-16, 16)),
+        (codes.INT_PACKED_3, 2, range(-8, 8)),
+        (codes.INT_PACKED_4, 3, range(-2, 2)),
+        (codes.INT_PACKED_5, 4, range(-2, 2)),
+        (codes.INT_PACKED_6, 5, range(-2, 2)),
+        (codes.INT_PACKED_7, 6, range(-2, 2)),
+    )
+    for high in highs
+}
+
+_CONSTANTS = {
+    codes.TRUE: True,
+    codes.FALSE: False,
+    codes.NULL: None,
+    codes.DOUBLE_0: 0.0,
+    codes.DOUBLE_1: 1.0,
+}
+
+_COMPONENTS = {"bigdec": 2, "sym": 2, "key": 2}
+_CORE = {code: (tag, _COMPONENTS.get(tag, 1)) for tag, code in codes.CORE_TAGS.items()}
+
+_Read: TypeAlias = Callable[[Reader, int], Value]
+
+_LISTS: dict[int, Callable[[Reader, int], list[Value]]] = {
+    **dict.fromkeys(range(codes.LIST_PACKED, codes.LIST_PACKED + codes.PACKED_LENGTHS), _read_list_packed),
+    codes.LIST: _read_list,
+    codes.BEGIN_CLOSED_LIST: _read_list_closed,
+    codes.BEGIN_OPEN_LIST: _read_list_open,
+}
+
+_BY_CODE: dict[int, _Read] = {
+    **dict.fromkeys(range(0x40), _read_int_1),
+    **dict.fromkeys(_INTS, _read_int_packed),
+    **dict.fromkeys(range(codes.CACHE_REF_PACKED, codes.CACHE_REF_PACKED + codes.PACKED_REFS), _read_ref_packed),
+    **dict.fromkeys(range(codes.STRUCT_PACKED, codes.STRUCT_PACKED + codes.PACKED_STRUCTS), _read_struct_packed),
+    **dict.fromkeys(_CORE, _read_core),
+    codes.CACHE_REF: _read_ref,
+    codes.CACHE_PUT: _read_put,
+    codes.FOOTER: _read_between,
+    **dict.fromkeys(range(codes.BYTES_PACKED, codes.BYTES_PACKED + codes.PACKED_LENGTHS), _read_bytes_packed),
+    codes.BYTES_CHUNK: _read_bytes_chunks,
+    codes.BYTES: _read_bytes,
+    **dict.fromkeys(range(codes.STRING_PACKED, codes.STRING_PACKED + codes.PACKED_LENGTHS), _read_string_packed),
+    codes.STRING_CHUNK: _read_string_chunks,
+    codes.STRING: _read_string,
+    **dict.fromkeys(_LISTS, _read_java_list),
+    codes.STRUCTTYPE: _read_struct_type,
+    codes.STRUCT: _read_struct_ref,
+    **dict.fromkeys(_CONSTANTS, _read_constant),
+    codes.INT: _read_int_8,
+    codes.FLOAT: _read_float,
+    codes.DOUBLE: _read_double,
+    codes.RESET_CACHES: _read_between,
+    codes.MINUS_ONE: _read_minus_one,
+}
+
+_READ: list[_Read] = [_BY_CODE.get(code, _read_reserved) for code in range(256)]
