@@ -82,6 +82,23 @@ def build_frame(columns: batch.Columns, context: Sequence[str]) -> pl.DataFrame:
     return frame.with_columns(pl.when(day.is_between(FIRST_DAY, LAST_DAY)).then(day).cast(pl.Int32).cast(pl.Date))
 
 
+def write_rows(frame: pl.DataFrame) -> str:
+    """A frame as JSON lines: how a scrubbed batch is kept, when the bytes that were sent may not be."""
+    return frame.with_columns(pl.col("profile_id").bin.encode("hex")).write_ndjson()
+
+
+def read_rows(text: str) -> pl.DataFrame:
+    """JSON lines as the frame they were written from."""
+    rows = pl.read_ndjson(text.encode(), schema=SCHEMA | {"profile_id": pl.String()})
+    return rows.with_columns(pl.col("profile_id").str.decode("hex"))
+
+
+def count_common(one: pl.DataFrame, other: pl.DataFrame) -> int:
+    """How many events of one frame are also in the other, each matched once."""
+    counted = one.group_by(pl.all()).len("n").join(other.group_by(pl.all()).len("m"), on=list(SCHEMA), nulls_equal=True)
+    return int(counted.select(pl.min_horizontal("n", "m").sum()).item())
+
+
 def filter_contexts(sources: Sequence[str], contexts: Sequence[str]) -> tuple[list[str], int]:
     """Every context with its safe keys only, and how many keys were dropped; each distinct pair is read once."""
     known: dict[tuple[str, str], tuple[str, int]] = {}

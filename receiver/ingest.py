@@ -4,7 +4,6 @@ Pure: no I/O, no clock, and no exception for a body that is bad. What leaves her
 would have removed; only a rejection still has the raw body beside it.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,11 +47,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a body can never be loaded. `message` says where and what, and carries no value from the body."""
+    """Why a body can never be loaded. `message` says where and what, and carries no value from the body.
+
+    `sent` and `digest` (of its events text) are there when the body could be read that far.
+    """
 
     reason: Reason
     message: str
-    instance_id: UUID | None = None
+    sent: payload.EventsBatch | None = None
+    digest: str | None = None
 
 
 def read_body(body: bytes, limits: Limits = RECEIPT) -> Batch | Report | Rejection:
@@ -71,17 +74,16 @@ def read_batch(sent: payload.EventsBatch, limits: Limits) -> Batch | Rejection:
     digest = payload.digest_events(sent.events)
     fault = envelope_fault(sent)
     if fault is not None:
-        return Rejection("wrong-shape", fault, sent.instance_id)
+        return Rejection("wrong-shape", fault)
     if sent.digest is not None and sent.digest != digest:
-        return Rejection("wrong-digest", "the digest given is not the one of the events text", sent.instance_id)
+        return Rejection("wrong-digest", "the digest given is not the one of the events text", sent, digest)
     try:
         page = decode_page(sent.events, limits)
     except DecodeError as error:
-        return Rejection(error.reason, str(error), sent.instance_id)
+        return Rejection(error.reason, str(error), sent, digest)
     count = page.frame.height
     if sent.event_count is not None and sent.event_count != count:
-        message = f"event-count is not the number of events found, {count}"
-        return Rejection("wrong-shape", message, sent.instance_id)
+        return Rejection("wrong-shape", f"event-count is not the number of events found, {count}", sent, digest)
     return Batch(sent, digest, page)
 
 
@@ -107,8 +109,7 @@ def envelope_fault(sent: payload.EventsBatch) -> str | None:
 def read_report(report: payload.LegacyReport) -> Report | Rejection:
     """A legacy report without e-mails, subscriptions, addresses and e-mail domains: an allow-list, as for contexts."""
     if VERSION.fullmatch(report.version) is None:
-        message = "version is not a version: 1 to 128 letters, digits and . _ + -"
-        return Rejection("wrong-shape", message, report.instance_id)
+        return Rejection("wrong-shape", "version is not a version: 1 to 128 letters, digits and . _ + -")
     stats = {key: kept for key, value in report.stats.items() if (kept := safe_stat(key, value)) is not None}
     return Report(report.instance_id, report.version, stats, len(report.stats) - len(stats))
 
@@ -127,8 +128,3 @@ def safe_stat(key: str, value: object) -> int | float | str | None:
 def canonical_stats(report: Report) -> bytes:
     """The stats as JSON text with sorted keys: the same stats, the same bytes."""
     return msgspec.json.encode(dict(report.stats), order="sorted")
-
-
-def digest_body(body: bytes) -> str:
-    """`sha256:` and 64 hex digits of a whole body: how a quarantined one is known again."""
-    return "sha256:" + hashlib.sha256(body).hexdigest()

@@ -8,12 +8,14 @@ Nothing personal is written here: a batch that carried more than the safe keys i
 the bytes that were sent.
 """
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import BinaryIO, Literal, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
@@ -21,6 +23,7 @@ import zstandard
 
 from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.wire.limits import MIB
+from receiver.delivery import Delivery, InUseError, Position
 
 SUFFIX = ".zst"
 HEADER_BYTES = 64 * 1024
@@ -28,59 +31,39 @@ CARRIED_BYTES = 256 * MIB
 LEVEL = 1  # the events text is base64 of zstd: a higher level costs time and gains nothing
 
 
-class Totals(msgspec.Struct, frozen=True, rename="kebab"):
-    """The sender's account, as in the POST body."""
-
-    recorded: int
-    shipped: int
-    dropped: int
-    quarantined: int
-    pending: int
+Carried = Literal["events", "rows", "nothing"]
 
 
-class Header(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
-    """What one delivery was and what became of it. Enough, with what is carried, to build its rows again.
+class Header(msgspec.Struct, frozen=True, rename="kebab"):
+    """The first frame of a record: the delivery, what the second frame carries, and the size of that frame."""
 
-    `carried_bytes` is the size of the second zstd frame. `delivery_id` is random: the same record in two files is one.
-    """
-
-    delivery_id: UUID
-    received_at: datetime
-    kind: Literal["batch", "report", "unreadable"]
-    outcome: Literal["loaded", "duplicate", "quarantined"]
-    carried: Literal["events", "rows", "nothing"]
+    carried: Carried
     carried_bytes: int
-    digest: str
-    instance_id: UUID | None = None
-    version: str = ""
-    batch_id: UUID | None = None
-    batch_seq: int | None = None
-    totals: Totals | None = None
-    dropped_context_keys: int = 0
-    unknown_keys: int = 0
-    overlap_events: int | None = None
-    stats: dict[str, int | float | str] | None = None
-    dropped_stats: int = 0
-    reason: str = ""
-    message: str = ""
-    size: int = 0
-    body: str | None = None
-
-
-class Position(NamedTuple):
-    """A place between two records: a file by its day, and an offset in it. Positions grow as records are appended."""
-
-    day: date
-    offset: int
+    delivery: Delivery
 
 
 class Record(NamedTuple):
-    """One record as found: its header, the file it is in, where its second frame begins, and where it ends."""
+    """One record as found: its header, its file, where it begins, where its second frame does, and where it ends."""
 
     header: Header
     path: Path
+    start: int
     carried_at: int
     end: int
+
+    @property
+    def day(self) -> date:
+        """The day of its file; the first of all days for a file that is not named by one."""
+        return day_of(self.path) or date.min
+
+
+class Entry(NamedTuple):
+    """One record in an index: sorts by time of receipt."""
+
+    received_at: datetime
+    delivery_id: UUID
+    path: Path
+    start: int
 
 
 class LandfillError(TelemetryError):
@@ -100,7 +83,7 @@ class Landfill:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = take_lock(folder)
         days = list_days(folder)
         self._day: date | None = None
         self._fd = -1
@@ -121,28 +104,34 @@ class Landfill:
 
     def append(self, record: bytes, received_at: datetime) -> Position:
         """Write one record after the last; it is durable after `sync`. A failed write leaves the end where it was."""
-        day = received_at.astimezone(UTC).date()
-        if self._day is None or day > self._day:
+        today = received_at.astimezone(UTC).date()
+        day = today if self._day is None else max(self._day, today)
+        if day != self._day:
             self._open(day)
         write_all(self._fd, record, self._end)
         self._end += len(record)
-        assert self._day is not None
-        return Position(self._day, self._end)
+        return Position(day, self._end)
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
         os.fdatasync(self._fd)
 
-    def truncate(self, position: Position) -> None:
-        """Forget what was appended after `position`, which must lie in the newest file."""
-        if position.day != self._day or position.offset > self._end:
-            raise LandfillError(f"cannot go back to {position.day} {position.offset}: the end is {self.position}")
-        os.ftruncate(self._fd, position.offset)
-        os.fdatasync(self._fd)
-        self._end = position.offset
+    def rewind(self, position: Position | None) -> None:
+        """Forget what was appended after `position`, an earlier end of this landfill."""
+        offset = position.offset if position is not None and position.day == self._day else 0
+        if self._day is not None and offset <= self._end:
+            os.ftruncate(self._fd, offset)
+            os.fdatasync(self._fd)
+            self._end = offset
 
     def close(self) -> None:
-        """Close the file; the landfill stays complete."""
+        """Close the file and let others write; the landfill stays complete."""
+        self._close_file()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _close_file(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -153,8 +142,30 @@ class Landfill:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if is_new:
             sync_folder(self.folder)
-        self.close()
+        self._close_file()
         self._day, self._fd, self._end = day, fd, os.fstat(fd).st_size
+
+
+def take_lock(folder: Path) -> int:
+    """A descriptor that holds the folder until it is closed, by whatever end of the process. Raises InUseError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise InUseError(f"{folder} is in use by another receiver: a landfill has one writer") from None
+    return fd
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder for oneself, without writing to it."""
+    fd = take_lock(folder)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def recover(landfill: Landfill, committed: Position | None) -> Tail:
@@ -180,7 +191,7 @@ def recover(landfill: Landfill, committed: Position | None) -> Tail:
         if left > 0:
             if newest is None or day != newest.day:
                 raise LandfillError(f"{path}: {left} bytes from offset {end} on are not a record")
-            landfill.truncate(Position(day, end))
+            landfill.rewind(Position(day, end))
             torn = left
     return Tail(records, torn)
 
@@ -188,23 +199,72 @@ def recover(landfill: Landfill, committed: Position | None) -> Tail:
 def scan(path: Path, start: int = 0) -> Iterator[Record]:
     """The whole and sound records of one file from an offset on; stops before the first that is not."""
     with path.open("rb") as file:
-        while True:
-            file.seek(start)
-            found = unpack_frame(file.read(HEADER_BYTES), HEADER_BYTES)
-            if found is None:
-                return
-            line, used = found
-            try:
-                header = _header.decode(line)
-            except msgspec.MsgspecError:
-                return
-            carried_at = start + used
-            file.seek(carried_at)
-            carried = file.read(header.carried_bytes)
-            if len(carried) < header.carried_bytes or unpack_frame(carried, CARRIED_BYTES) is None:
-                return
-            start = carried_at + header.carried_bytes
-            yield Record(header, path, carried_at, start)
+        while (record := read_record(file, path, start)) is not None:
+            yield record
+            start = record.end
+
+
+def scan_past_damage(path: Path) -> Iterator[Record | int]:
+    """Every sound record of one file; where bytes are no record, their number instead, and on to the next that is."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start < size:
+            record = read_record(file, path, start)
+            if record is not None:
+                yield record
+                start = record.end
+                continue
+            resume = find_record(file, path, start + 1, size)
+            yield resume - start
+            start = resume
+
+
+def read_record(file: BinaryIO, path: Path, start: int) -> Record | None:
+    """The record that begins at an offset, or None when what is there is not a whole and sound one."""
+    file.seek(start)
+    found = unpack_frame(file.read(HEADER_BYTES), HEADER_BYTES)
+    if found is None:
+        return None
+    line, used = found
+    try:
+        header = _header.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    carried_at = start + used
+    file.seek(carried_at)
+    carried = file.read(header.carried_bytes)
+    if len(carried) < header.carried_bytes or unpack_frame(carried, CARRIED_BYTES) is None:
+        return None
+    return Record(header, path, start, carried_at, carried_at + header.carried_bytes)
+
+
+def find_record(file: BinaryIO, path: Path, start: int, size: int) -> int:
+    """The offset of the next sound record at or after `start`, or the size of the file."""
+    file.seek(start)
+    rest = file.read()
+    at = rest.find(zstandard.FRAME_HEADER)
+    while at >= 0 and read_record(file, path, start + at) is None:
+        at = rest.find(zstandard.FRAME_HEADER, at + 1)
+    return size if at < 0 else start + at
+
+
+def read_index(index: Iterable[Entry]) -> Iterator[Record]:
+    """The records of an index, in its order."""
+    for entry in index:
+        with entry.path.open("rb") as file:
+            record = read_record(file, entry.path, entry.start)
+        if record is not None:
+            yield record
+
+
+def end_of(folder: Path) -> Position | None:
+    """Just after the last sound record of the newest day, or None when no file is named by a day."""
+    days = list_days(folder)
+    if not days:
+        return None
+    found = [record.end for record in scan_past_damage(path_of(folder, days[-1])) if isinstance(record, Record)]
+    return Position(days[-1], max(found, default=0))
 
 
 def read_carried(record: Record) -> str:
@@ -222,9 +282,9 @@ def pack_carried(text: str) -> bytes:
     return _compress(text.encode())
 
 
-def pack_record(header: Header, carried: bytes) -> bytes:
-    """One record, ready to append. `header.carried_bytes` must be the size of `carried`."""
-    return _compress(msgspec.json.encode(header) + b"\n") + carried
+def pack_record(delivery: Delivery, carried: Carried, packed: bytes) -> bytes:
+    """One record, ready to append."""
+    return _compress(msgspec.json.encode(Header(carried, len(packed), delivery)) + b"\n") + packed
 
 
 def list_days(folder: Path) -> list[date]:
@@ -274,7 +334,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def unpack_frame(data: bytes, most: int) -> tuple[bytes, int] | None:
-    """The first zstd frame of `data`: its content and its length; None when it is not whole, or sound, or small enough."""
+    """The first zstd frame of `data`: its content and length; None when torn, damaged or larger than `most`."""
     try:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= most:
@@ -291,3 +351,5 @@ def _compress(data: bytes) -> bytes:
 
 
 _header = msgspec.json.Decoder(Header)
+
+NOTHING = pack_carried("")

@@ -70,7 +70,10 @@ CREATE TABLE quarantine (
     size          BIGINT NOT NULL,           -- bytes
     received_at   TIMESTAMP NOT NULL,
     body          VARCHAR,                   -- file name in the quarantine folder; NULL: not kept
-    instance_id   UUID,                      -- when the body could be read that far
+    instance_id   UUID,                      -- these four when the body could be read that far
+    batch_id      UUID,
+    batch_seq     BIGINT,
+    events_digest VARCHAR,
     message       VARCHAR NOT NULL,          -- where and why; never a value from the body
     repeats       BIGINT NOT NULL DEFAULT 0
 );
@@ -80,7 +83,7 @@ CREATE TABLE quarantine (
 CREATE TABLE deliveries (
     delivery_no  BIGINT NOT NULL,
     received_at  TIMESTAMP NOT NULL,
-    kind         VARCHAR NOT NULL CHECK (kind IN ('batch', 'report', 'unreadable')),
+    kind         VARCHAR NOT NULL CHECK (kind IN ('batch', 'report', 'refused')),
     outcome      VARCHAR NOT NULL CHECK (outcome IN ('loaded', 'duplicate', 'quarantined')),
     events       BIGINT NOT NULL,            -- events this delivery added
     landfill_day DATE NOT NULL,              -- the landfill file that holds its record …

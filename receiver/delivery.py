@@ -1,0 +1,112 @@
+"""One delivery: what a POST body was, and what became of it. The landfill keeps it, the warehouse counts it.
+
+Everything here is scrubbed: no client address, no free text from a body. With the events it carries, a delivery is
+enough to build its rows of the warehouse again.
+"""
+
+import hashlib
+from datetime import UTC, date, datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from penpot_telemetry.errors import DatabaseError
+
+Kind = Literal["batch", "report", "refused"]
+Outcome = Literal["loaded", "duplicate", "quarantined"]
+Trust = Literal["batch-id", "digest"]
+
+
+class Totals(msgspec.Struct, frozen=True, rename="kebab"):
+    """The sender's account since its beginning, in events."""
+
+    recorded: int
+    shipped: int
+    dropped: int
+    quarantined: int
+    pending: int
+
+
+class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """What one answered body was. Fields after `digest` belong to some kinds only.
+
+    `id` is random: the same delivery found in two files is one. `key` is what is known again: of the batch, the
+    report, or the refused body. `digest` is of the events text, the kept stats, or the body. `events` counts the
+    events of a batch, loaded or not.
+    """
+
+    id: UUID
+    received_at: datetime
+    kind: Kind
+    outcome: Outcome
+    key: UUID
+    digest: str
+    instance_id: UUID | None = None
+    version: str = ""
+    batch_id: UUID | None = None
+    batch_seq: int | None = None
+    events: int = 0
+    totals: Totals | None = None
+    dropped_context_keys: int = 0
+    unknown_keys: int = 0
+    overlap_events: int | None = None
+    stats: dict[str, int | float | str] | None = None
+    dropped_stats: int = 0
+    reason: str = ""
+    message: str = ""
+    size: int = 0
+    body: str | None = None
+    events_digest: str | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """How sure it is that a repeat of this batch is one: by the sender's word, or by its bytes alone."""
+        return "digest" if self.batch_id is None else "batch-id"
+
+
+class Position(NamedTuple):
+    """A place between two records of the landfill: a file by its day, and an offset in it. They grow with time."""
+
+    day: date
+    offset: int
+
+
+class Receipt(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """The answer to a body. A duplicate carries what the first receipt carried."""
+
+    status: Literal["accepted", "duplicate", "quarantined"]
+    batch_id: UUID | None = None
+    events: int = 0
+    digest: str | None = None
+    reason: str | None = None
+
+
+class InUseError(DatabaseError):
+    """Another process writes here; ask it instead, or stop it."""
+
+
+def batch_key(instance_id: UUID, batch_id: UUID | None, digest: str) -> UUID:
+    """What a batch is known again by: its id, or for a sender without ids the digest of its events."""
+    if batch_id is None:
+        return _key("digest", str(instance_id), digest)
+    return _key("batch-id", str(instance_id), str(batch_id))
+
+
+def report_key(instance_id: UUID, received_at: datetime, digest: str) -> UUID:
+    """What a report is known again by: the same figures from the same instance on the same day."""
+    return _key("report", str(instance_id), received_at.astimezone(UTC).date().isoformat(), digest)
+
+
+def refused_key(reason: str, digest: str) -> UUID:
+    """What a refused body is known again by: the same bytes, refused for the same reason."""
+    return _key("refused", reason, digest)
+
+
+def digest_bytes(data: bytes) -> str:
+    """`sha256:` and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _key(*parts: str) -> UUID:
+    return UUID(bytes=hashlib.sha256("\0".join(parts).encode()).digest()[:16])

@@ -1,0 +1,516 @@
+"""The order of things at the receiver, and the only module that knows it.
+
+    body ─ read_body ─► item ─ decide ─► plan ─ append_records ─► landfill, synced ─ load_plans ─► commit ─► receipt
+
+`decide` makes of an item what will be written, `append_records` makes it durable, `load_plans` and `commit` make it
+count. A crash before the commit leaves a record that nobody was told of: the next start replays it. Whatever fails
+on the way is answered with UnavailableError, and the next body first finds out what is true.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Self
+from uuid import UUID, uuid4
+
+import duckdb
+import polars as pl
+from msgspec import structs
+
+from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
+from penpot_telemetry.wire import payload
+from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
+from receiver import ingest, landfill, quarantine, warehouse
+from receiver.delivery import (
+    Delivery,
+    Position,
+    Receipt,
+    Totals,
+    batch_key,
+    digest_bytes,
+    refused_key,
+    report_key,
+)
+from receiver.frames import count_common, decode_page, read_rows, write_rows
+from receiver.ingest import Batch, Rejection, Report
+from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record
+from receiver.warehouse import Known, Warehouse
+
+TICK = timedelta(microseconds=1)
+
+
+class UnavailableError(TelemetryError):
+    """The body could not be made durable now; the same body may be sent again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the receiver keeps what it has, and for how long."""
+
+    warehouse: Path
+    landfill: Path
+    quarantine: Path
+    quarantine_budget: int = 1024 * MIB
+    quarantine_days: int = 14
+    landfill_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One body on its way to the writer: read already, and what it will carry compressed already."""
+
+    body: bytes
+    item: Batch | Report | Rejection
+    carried: Carried
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be written for one job, and what will be answered."""
+
+    delivery: Delivery
+    receipt: Receipt
+    frame: pl.DataFrame | None = None
+    carried: Carried = "nothing"
+    packed: bytes = landfill.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What jobs of the same transaction will have added by the time the next one is decided."""
+
+    known: dict[UUID, Known] = field(default_factory=dict)
+    pages: dict[UUID, pl.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start or a rebuild came upon."""
+
+    replayed: int = 0
+    torn_bytes: int = 0
+    repeated_records: int = 0
+    damaged_bytes: int = 0
+    unloadable: int = 0
+
+
+@dataclass(slots=True)
+class Store:
+    """The warehouse, its landfill and its quarantine, open for one writer."""
+
+    places: Places
+    warehouse: Warehouse
+    landfill: Landfill
+    found: Found
+    is_sound: bool = True
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Everything into the files, and let go of them."""
+        self.landfill.close()
+        self.warehouse.close()
+
+
+def open_store(places: Places) -> Store:
+    """Open, or create, and bring the warehouse up to its landfill; a lost warehouse is rebuilt first.
+
+    Raises DatabaseError when the warehouse is in use or no warehouse, LandfillError when the landfill is damaged.
+    """
+    is_lost = not places.warehouse.exists() and bool(landfill.list_days(places.landfill))
+    rebuilt = rebuild(places) if is_lost else None
+    opened = Warehouse(places.warehouse)
+    try:
+        log = Landfill(places.landfill)
+        try:
+            found = catch_up(opened, log)
+        except BaseException:
+            log.close()
+            raise
+    except BaseException:
+        opened.close()
+        raise
+    return Store(places, opened, log, rebuilt or found)
+
+
+def catch_up(opened: Warehouse, log: Landfill) -> Found:
+    """Replay what the landfill holds past the position that the warehouse has committed; cut off a torn end."""
+    tail = landfill.recover(log, warehouse.committed_position(opened.con))
+    unloadable = replay(opened, tail.records)
+    return Found(replayed=len(tail.records), torn_bytes=tail.torn_bytes, unloadable=unloadable)
+
+
+# --- one body -------------------------------------------------------------------------------------------------------
+
+
+def prepare(body: bytes, limits: Limits = RECEIPT) -> Job:
+    """All that can be done for a body without the writer."""
+    item = ingest.read_body(body, limits)
+    if not isinstance(item, Batch):
+        return Job(body, item, "nothing", landfill.NOTHING)
+    if item.page.is_clean:
+        return Job(body, item, "events", landfill.pack_carried(item.sent.events))
+    return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame)))
+
+
+def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
+    """Make bodies durable, all in one transaction, and say what became of each. Raises UnavailableError."""
+    if not store.is_sound:
+        make_sound(store)
+    before = store.landfill.position
+    try:
+        plans = decide(store, jobs)
+        positions = append_records(store, plans)
+    except (OSError, duckdb.Error) as error:
+        give_up(store, before)
+        raise UnavailableError(f"nothing can be written now: {type(error).__name__}") from error
+    try:
+        load_plans(store, plans, positions)
+        commit(store)
+    except warehouse.DATA_ERRORS:
+        warehouse.roll_back(store.warehouse.con)
+        give_up(store, before)
+        return receive_apart(store, jobs)
+    except (OSError, duckdb.Error) as error:
+        warehouse.roll_back(store.warehouse.con)
+        store.is_sound = False
+        raise UnavailableError(f"the warehouse cannot commit now: {type(error).__name__}") from error
+    return [plan.receipt for plan in plans]
+
+
+def receive_apart(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
+    """One by one, so that rows DuckDB will not take bring down nothing but their own body."""
+    if len(jobs) == 1:
+        (job,) = jobs
+        refusal = Rejection("bad-fressian", "the decoded events do not fit the tables")
+        return receive(store, [Job(job.body, refusal, "nothing", landfill.NOTHING)])
+    return [receipt for job in jobs for receipt in receive(store, [job])]
+
+
+def give_up(store: Store, before: Position | None) -> None:
+    """Take back records that nobody will be told of; when even that fails, the next body begins with a recovery."""
+    try:
+        store.landfill.rewind(before)
+        store.warehouse.numbers = warehouse.read_numbers(store.warehouse.con)
+    except (OSError, duckdb.Error):
+        store.is_sound = False
+
+
+def make_sound(store: Store) -> None:
+    """Open everything anew and bring the warehouse up to its landfill. Raises UnavailableError while that fails."""
+    with suppress(duckdb.Error):
+        store.close()
+    try:
+        anew = open_store(store.places)
+    except (OSError, duckdb.Error, DatabaseError, LandfillError) as error:
+        raise UnavailableError(f"the warehouse cannot be opened now: {type(error).__name__}") from error
+    store.warehouse, store.landfill, store.found = anew.warehouse, anew.landfill, anew.found
+    store.is_sound = True
+
+
+# --- the steps, in their order --------------------------------------------------------------------------------------
+
+
+def decide(store: Store, jobs: Sequence[Job]) -> list[Plan]:
+    """What will become of each job, given what the warehouse knows and what the jobs before it will add."""
+    fresh = Fresh()
+    instant = max(store.clock(), store.warehouse.numbers.received_at + TICK)
+    plans: list[Plan] = []
+    for job in jobs:
+        plans.append(decide_one(store, job, instant, fresh))
+        instant += TICK
+    return plans
+
+
+def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> Plan:
+    """One job as what will be written. Puts the body aside when it is to be quarantined."""
+    match job.item:
+        case Batch():
+            return decide_batch(store, job, job.item, received_at, fresh)
+        case Report():
+            return decide_report(store, job.item, received_at, fresh)
+        case Rejection():
+            return decide_refused(store, job.body, job.item, received_at)
+
+
+def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh) -> Plan:
+    """A batch by its key: new, the same again, or another one under a used id."""
+    sent = item.sent
+    key = batch_key(sent.instance_id, sent.batch_id, item.digest)
+    known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
+    if known is not None and known.digest != item.digest:
+        message = "this batch-id was received before with other events"
+        return decide_refused(store, job.body, Rejection("id-reused", message, sent, item.digest), received_at)
+    is_new = known is None
+    weak = is_new and sent.batch_id is None
+    delivery = Delivery(
+        id=uuid4(),
+        received_at=received_at,
+        kind="batch",
+        outcome="loaded" if is_new else "duplicate",
+        key=key,
+        digest=item.digest,
+        instance_id=sent.instance_id,
+        version=sent.version,
+        batch_id=sent.batch_id,
+        batch_seq=sent.batch_seq,
+        events=item.page.frame.height,
+        totals=copy_totals(sent.totals),
+        dropped_context_keys=item.page.dropped_context_keys,
+        unknown_keys=item.page.unknown_keys,
+        overlap_events=estimate_overlap(store, item, fresh) if weak else None,
+    )
+    receipt = warehouse.receipt_of(delivery, known)
+    if not is_new:
+        return Plan(delivery, receipt)
+    fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest)
+    fresh.pages[sent.instance_id] = item.page.frame
+    return Plan(delivery, receipt, item.page.frame, job.carried, job.packed)
+
+
+def estimate_overlap(store: Store, item: Batch, fresh: Fresh) -> int:
+    """How much of a page looks like the page before, be that in the warehouse or among the jobs before this one."""
+    before = fresh.pages.get(item.sent.instance_id)
+    if before is not None:
+        return count_common(before, item.page.frame)
+    return warehouse.estimate_overlap(store.warehouse.con, item.sent.instance_id, item.page.frame)
+
+
+def copy_totals(totals: payload.Totals | None) -> Totals | None:
+    """The sender's account as the landfill writes it."""
+    if totals is None:
+        return None
+    return Totals(totals.recorded, totals.shipped, totals.dropped, totals.quarantined, totals.pending)
+
+
+def decide_report(store: Store, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
+    """A scrubbed report: new, or the same figures again on the same day."""
+    digest = digest_bytes(ingest.canonical_stats(item))
+    key = report_key(item.instance_id, received_at, digest)
+    is_new = key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
+    delivery = Delivery(
+        id=uuid4(),
+        received_at=received_at,
+        kind="report",
+        outcome="loaded" if is_new else "duplicate",
+        key=key,
+        digest=digest,
+        instance_id=item.instance_id,
+        version=item.version,
+        stats=dict(item.stats),
+        dropped_stats=item.dropped_stats,
+    )
+    fresh.known.setdefault(key, Known(None, 0, digest))
+    return Plan(delivery, warehouse.receipt_of(delivery, None))
+
+
+def decide_refused(store: Store, body: bytes, item: Rejection, received_at: datetime) -> Plan:
+    """A body put aside: its bytes in a file of their own, once however often it comes."""
+    delivery_id, digest = uuid4(), digest_bytes(body)
+    key = refused_key(item.reason, digest)
+    kept = None
+    if not warehouse.has_refused(store.warehouse.con, key):
+        places = store.places
+        kept = quarantine.keep(places.quarantine, f"{key}.body", body, places.quarantine_budget)
+    sent = item.sent
+    delivery = Delivery(
+        id=delivery_id,
+        received_at=received_at,
+        kind="refused",
+        outcome="quarantined",
+        key=key,
+        digest=digest,
+        instance_id=None if sent is None else sent.instance_id,
+        batch_id=None if sent is None else sent.batch_id,
+        batch_seq=None if sent is None else sent.batch_seq,
+        events_digest=item.digest,
+        reason=item.reason,
+        message=item.message,
+        size=len(body),
+        body=kept,
+    )
+    return Plan(delivery, warehouse.receipt_of(delivery, None))
+
+
+def append_records(store: Store, plans: Sequence[Plan]) -> list[Position]:
+    """Every plan into the landfill, then one sync: from here on a crash loses nothing."""
+    positions = [
+        store.landfill.append(landfill.pack_record(plan.delivery, plan.carried, plan.packed), plan.delivery.received_at)
+        for plan in plans
+    ]
+    store.landfill.sync()
+    return positions
+
+
+def load_plans(store: Store, plans: Sequence[Plan], positions: Sequence[Position]) -> None:
+    """Begin a transaction and write the rows of every plan; `commit` ends it."""
+    store.warehouse.con.begin()
+    for plan, position in zip(plans, positions, strict=True):
+        warehouse.apply(store.warehouse, plan.delivery, plan.frame, position)
+
+
+def commit(store: Store) -> None:
+    """From here on it counts, and only now may it be answered."""
+    store.warehouse.con.commit()
+
+
+# --- again, from the landfill ---------------------------------------------------------------------------------------
+
+
+def replay(opened: Warehouse, records: Iterable[Record]) -> int:
+    """Apply records in the order given; returns how many could not be loaded.
+
+    What each becomes is found out anew, so that records of several landfills make one sound warehouse.
+    """
+    unloadable = 0
+    remaining = iter(records)
+    while chunk := list(islice(remaining, TOGETHER)):
+        try:
+            replay_together(opened, chunk)
+        except UNLOADABLE:
+            unloadable += sum(not replay_alone(opened, record) for record in chunk)
+    return unloadable
+
+
+def replay_together(opened: Warehouse, records: Sequence[Record]) -> None:
+    """Some records in one transaction."""
+    numbers = replace(opened.numbers)
+    try:
+        with warehouse.transaction(opened.con):
+            for record in records:
+                delivery, frame = revive(opened, record)
+                warehouse.apply(opened, delivery, frame, Position(record.day, record.end))
+    except BaseException:
+        opened.numbers = numbers
+        raise
+
+
+def replay_alone(opened: Warehouse, record: Record) -> bool:
+    """One record in a transaction of its own; whether it could be loaded."""
+    try:
+        replay_together(opened, [record])
+    except UNLOADABLE:
+        return False
+    return True
+
+
+def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | None]:
+    """A record as what it becomes in this warehouse, with its events when they are to be loaded."""
+    header = record.header
+    delivery = header.delivery
+    match delivery.kind:
+        case "batch":
+            known = warehouse.find_batch(opened.con, delivery.key)
+        case "report":
+            known = Known(None, 0, delivery.digest) if warehouse.has_report(opened.con, delivery.key) else None
+        case "refused":
+            return delivery, None
+    if known is not None:
+        same = known.digest == delivery.digest
+        return (structs.replace(delivery, outcome="duplicate") if same else reused(delivery)), None
+    if delivery.outcome == "duplicate":
+        raise LookupError("a repeat of something that this landfill does not hold")
+    return delivery, read_frame(record) if delivery.kind == "batch" else None
+
+
+def reused(delivery: Delivery) -> Delivery:
+    """The same delivery, as another batch under a used id: only landfills of two receivers can hold one."""
+    return Delivery(
+        id=delivery.id,
+        received_at=delivery.received_at,
+        kind="refused",
+        outcome="quarantined",
+        key=refused_key("id-reused", delivery.digest),
+        digest=delivery.digest,
+        instance_id=delivery.instance_id,
+        batch_id=delivery.batch_id,
+        batch_seq=delivery.batch_seq,
+        events_digest=delivery.digest,
+        reason="id-reused",
+        message="this batch-id was received before with other events",
+    )
+
+
+def read_frame(record: Record) -> pl.DataFrame:
+    """The events that a record carries, as they were loaded the first time. Raises DecodeError."""
+    text = landfill.read_carried(record)
+    if record.header.carried == "rows":
+        return read_rows(text)
+    return decode_page(text, REPLAY).frame
+
+
+def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
+    """A new warehouse from everything in the landfill folder, however the files are called, in the old one's place.
+
+    Records are sorted by the time of receipt and each is taken once, so neither order nor copies matter. Raises
+    DatabaseError, and leaves the old warehouse as it was, when that one is in use or holds what the landfill does not.
+    """
+    new = places.warehouse.with_name(places.warehouse.name + ".rebuilding")
+    remove_database(new)
+    with landfill.locked(places.landfill):
+        index, repeated, damaged = index_landfill(places.landfill)
+        with Warehouse(new) as built:
+            unloadable = replay(built, landfill.read_index(index))
+            missing = warehouse.count_missing(built.con, places.warehouse)
+            lost = [name for name in warehouse.list_bodies(built.con) if not (places.quarantine / name).exists()]
+            warehouse.forget_bodies(built.con, lost)
+            warehouse.set_floor(built.con, landfill.end_of(places.landfill))
+        if missing and not allow_loss:
+            remove_database(new)
+            raise DatabaseError(
+                f"{places.warehouse} holds {missing} batches and reports that the landfill does not: "
+                "nothing was changed; rebuild with --allow-loss to go on without them"
+            )
+        warehouse.wal_of(places.warehouse).unlink(missing_ok=True)
+        new.rename(places.warehouse)
+        landfill.sync_folder(places.warehouse.parent)
+    return Found(len(index), 0, repeated, damaged, unloadable)
+
+
+def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
+    """Every record of a folder once, by time of receipt; how many were repeats; how many bytes were no record."""
+    entries: dict[UUID, Entry] = {}
+    repeated = damaged = 0
+    for path in sorted(folder.rglob("*" + landfill.SUFFIX)):
+        for found in landfill.scan_past_damage(path):
+            if isinstance(found, int):
+                damaged += found
+            elif found.header.delivery.id in entries:
+                repeated += 1
+            else:
+                delivery = found.header.delivery
+                entries[delivery.id] = Entry(delivery.received_at, delivery.id, path, found.start)
+    return sorted(entries.values()), repeated, damaged
+
+
+def remove_database(path: Path) -> None:
+    """A DuckDB file and its log, if they are there."""
+    path.unlink(missing_ok=True)
+    warehouse.wal_of(path).unlink(missing_ok=True)
+
+
+# --- what time takes away -------------------------------------------------------------------------------------------
+
+
+def tidy(store: Store) -> None:
+    """Remove quarantined bodies and landfill files past their days."""
+    now = store.clock()
+    places = store.places
+    gone = quarantine.expire(places.quarantine, places.quarantine_days, now)
+    warehouse.forget_bodies(store.warehouse.con, gone)
+    if places.landfill_days is not None:
+        landfill.expire(store.landfill, places.landfill_days, now.date())
+
+
+UNLOADABLE = (DecodeError, LookupError, *warehouse.DATA_ERRORS)
+TOGETHER = 32
+REPLAY = Limits(body=1024 * MIB, decoded=1024 * MIB, events=10_000_000)

@@ -1,0 +1,434 @@
+"""The DuckDB file: deliveries in, one transaction each or several together; a batch known again by its key.
+
+One process and one thread write. Functions take a connection and the caller owns the transaction; `Warehouse` owns the
+connection and the row numbers. An error message of DuckDB may quote a value, so it is never passed on: only its type.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+from uuid import UUID
+
+import duckdb
+import msgspec
+import polars as pl
+
+from penpot_telemetry.errors import DatabaseError
+from receiver.delivery import Delivery, InUseError, Position, Receipt
+
+SCHEMA_VERSION = 1
+CHECKPOINT_AT = "64MB"  # of WAL; the default, 16 MB, makes one append in five pay for a checkpoint
+
+DATA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError, duckdb.InvalidInputException)
+"""What DuckDB raises when the rows are at fault, not the disk: the same rows would fail again."""
+
+
+class Known(NamedTuple):
+    """A batch that was loaded before, as its receipt must tell it."""
+
+    batch_id: UUID | None
+    event_count: int
+    digest: str
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The last row number of each table, and the last instant of receipt: the writer counts on from these."""
+
+    batch: int
+    report: int
+    quarantine: int
+    delivery: int
+    received_at: datetime
+
+
+class Warehouse:
+    """The open warehouse of one writer: creates an empty one, refuses one of a newer schema or one in use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.con = connect(path)
+        try:
+            prepare(self.con, path)
+            self.numbers = read_numbers(self.con)
+        except BaseException:
+            self.con.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write everything into the one file and let go of it."""
+        self.con.close()
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own for one reading thread; close it after use."""
+        return self.con.cursor()
+
+
+def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """A connection that loads no extension and speaks UTC. Raises DatabaseError with what to do."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    try:
+        con = duckdb.connect(str(path), read_only=read_only, config=config)
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"SET checkpoint_threshold = '{CHECKPOINT_AT}'")
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise InUseError(f"{path} is in use by another process: a warehouse has one writer") from None
+        raise DatabaseError(f"{path} cannot be opened: {error}") from None
+    except duckdb.Error as error:
+        raise DatabaseError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
+    return con
+
+
+TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'main' AND table_type = 'BASE TABLE'"
+VERSION = "SELECT value FROM meta WHERE key = 'schema-version'"
+
+
+def prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Create the tables of an empty file; refuse a file that is no warehouse, or a newer one."""
+    if one(con, TABLES) == (0,):
+        with transaction(con):
+            con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
+        return
+    try:
+        (version,) = one(con, VERSION)
+    except duckdb.CatalogException:
+        raise DatabaseError(f"{path} is a DuckDB file, but not a warehouse: choose another with --warehouse") from None
+    if int(str(version)) != SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{path} has schema version {version}, this receiver reads {SCHEMA_VERSION}: "
+            "use the receiver that wrote it, or rebuild the warehouse from its landfill"
+        )
+
+
+NUMBERS = """
+SELECT (SELECT coalesce(max(batch_no), 0) FROM batches),
+       (SELECT coalesce(max(report_no), 0) FROM reports),
+       (SELECT coalesce(max(quarantine_no), 0) FROM quarantine),
+       (SELECT coalesce(max(delivery_no), 0) FROM deliveries),
+       (SELECT coalesce(max(received_at), 'epoch'::TIMESTAMP) FROM deliveries)
+"""
+
+
+def read_numbers(con: duckdb.DuckDBPyConnection) -> Numbers:
+    """Where counting stopped."""
+    batch, report, quarantine, delivery, received_at = one(con, NUMBERS)
+    return Numbers(int(batch), int(report), int(quarantine), int(delivery), received_at.replace(tzinfo=UTC))
+
+
+COMMITTED = """
+SELECT landfill_day, landfill_end FROM deliveries
+UNION ALL
+SELECT split_part(value, ' ', 1)::DATE, split_part(value, ' ', 2)::BIGINT FROM meta WHERE key = 'landfill-floor'
+ORDER BY landfill_day DESC, landfill_end DESC
+LIMIT 1
+"""
+
+
+def committed_position(con: duckdb.DuckDBPyConnection) -> Position | None:
+    """How far into the landfill this warehouse is complete; None before the first delivery."""
+    rows = con.execute(COMMITTED).fetchall()
+    return Position(*rows[0]) if rows else None
+
+
+SET_FLOOR = "INSERT OR REPLACE INTO meta VALUES ('landfill-floor', ?)"
+
+
+def set_floor(con: duckdb.DuckDBPyConnection, position: Position | None) -> None:
+    """Say that all before a position is in here, wherever it was read from."""
+    if position is not None:
+        con.execute(SET_FLOOR, [f"{position.day} {position.offset}"])
+
+
+MISSING = """
+SELECT (SELECT count(*) FROM before.batches ANTI JOIN batches USING (key))
+     + (SELECT count(*) FROM before.reports ANTI JOIN reports USING (key))
+"""
+
+
+def count_missing(con: duckdb.DuckDBPyConnection, other: Path) -> int:
+    """How many batches and reports of another warehouse are not in this one; 0 when it is not there or unreadable."""
+    if not other.exists():
+        return 0
+    path = str(other).replace("'", "''")
+    try:
+        con.execute(f"ATTACH '{path}' AS before (READ_ONLY)")
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise InUseError(f"{other} is in use by another process: a warehouse has one writer") from None
+        return 0
+    except duckdb.Error:
+        return 0
+    try:
+        return int(one(con, MISSING)[0])
+    except duckdb.CatalogException:
+        return 0
+    finally:
+        con.execute("DETACH before")
+
+
+def list_bodies(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The names of the quarantined bodies that are kept."""
+    return [name for (name,) in con.execute("SELECT body FROM quarantine WHERE body IS NOT NULL ORDER BY 1").fetchall()]
+
+
+def forget_bodies(con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+    """Note that these quarantined bodies are no longer kept."""
+    for name in names:
+        con.execute("UPDATE quarantine SET body = NULL WHERE body = ?", [name])
+
+
+def wal_of(path: Path) -> Path:
+    """The log that DuckDB keeps beside a file."""
+    return path.with_name(path.name + ".wal")
+
+
+FIND_BATCH = "SELECT batch_id, event_count, digest FROM batches WHERE key = ?"
+
+
+def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
+    """The batch with this key, if it was ever loaded."""
+    rows = con.execute(FIND_BATCH, [key]).fetchall()
+    return Known(*rows[0]) if rows else None
+
+
+def has_report(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
+    """Whether a report with this key was stored."""
+    return bool(con.execute("SELECT 1 FROM reports WHERE key = ?", [key]).fetchall())
+
+
+def has_refused(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
+    """Whether a refused body with this key was put aside before."""
+    return bool(con.execute("SELECT 1 FROM quarantine WHERE key = ?", [key]).fetchall())
+
+
+OVERLAP = """
+WITH before AS (
+    SELECT hash(name, type, source, tracked_on, profile_id, props::VARCHAR, context::VARCHAR) AS event, count(*) AS n
+    FROM events
+    WHERE batch_no = (SELECT max(batch_no) FROM batches WHERE instance_id = ?)
+    GROUP BY event
+), page AS (
+    SELECT hash(name, type, source, tracked_on, profile_id::UUID, props, context) AS event, count(*) AS n
+    FROM page_rows
+    GROUP BY event
+)
+SELECT coalesce(sum(least(before.n, page.n)), 0)::BIGINT FROM before JOIN page USING (event)
+"""
+
+
+def estimate_overlap(con: duckdb.DuckDBPyConnection, instance_id: UUID, frame: pl.DataFrame) -> int:
+    """How many events of a page look like events of the batch before it, each of those matched once.
+
+    An estimate from above: two real events of one day can look alike.
+    """
+    with registered(con, "page_rows", frame):
+        return int(one(con, OVERLAP, [instance_id])[0])
+
+
+def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, position: Position) -> None:
+    """The effect of one delivery, inside the caller's transaction. `frame` is needed for a batch that is loaded."""
+    con, numbers = warehouse.con, warehouse.numbers
+    match delivery.kind, delivery.outcome:
+        case "batch", "loaded" if frame is not None:
+            numbers.batch += 1
+            insert_batch(con, numbers.batch, delivery)
+            insert_events(con, numbers.batch, delivery, frame)
+        case "report", "loaded":
+            numbers.report += 1
+            insert_report(con, numbers.report, delivery)
+        case _, "quarantined":
+            if has_refused(con, delivery.key):
+                count_repeat(con, "quarantine", delivery.key)
+            else:
+                numbers.quarantine += 1
+                insert_refused(con, numbers.quarantine, delivery)
+        case kind, _:
+            count_repeat(con, "batches" if kind == "batch" else "reports", delivery.key)
+    numbers.delivery += 1
+    numbers.received_at = max(numbers.received_at, delivery.received_at)
+    insert_delivery(con, numbers.delivery, delivery, position)
+
+
+INSERT_BATCH = """
+INSERT INTO batches (batch_no, key, instance_id, batch_id, batch_seq, version, received_at, event_count, digest, trust,
+                     recorded, shipped, dropped, quarantined, pending, dropped_context_keys, unknown_keys,
+                     overlap_events)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def insert_batch(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delivery) -> None:
+    """The row that knows the batch again."""
+    totals = delivery.totals
+    account = (
+        [None] * 5
+        if totals is None
+        else [totals.recorded, totals.shipped, totals.dropped, totals.quarantined, totals.pending]
+    )
+    con.execute(
+        INSERT_BATCH,
+        [
+            batch_no,
+            delivery.key,
+            delivery.instance_id,
+            delivery.batch_id,
+            delivery.batch_seq,
+            delivery.version,
+            utc(delivery.received_at),
+            delivery.events,
+            delivery.digest,
+            delivery.trust,
+            *account,
+            delivery.dropped_context_keys,
+            delivery.unknown_keys,
+            delivery.overlap_events,
+        ],
+    )
+
+
+INSERT_EVENTS = """
+INSERT INTO events
+SELECT ?::BIGINT, ?::UUID, ?, name, type, source, tracked_on, profile_id::UUID, props, context FROM page_rows
+"""
+
+
+def insert_events(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delivery, frame: pl.DataFrame) -> None:
+    """The events of a batch, straight from the frame."""
+    with registered(con, "page_rows", frame):
+        con.execute(INSERT_EVENTS, [batch_no, delivery.instance_id, delivery.version])
+
+
+REPORT_COLUMNS = ("total-teams", "total-projects", "total-files", "total-users", "jvm-cpus", "jvm-heap-max")
+
+INSERT_REPORT = """
+INSERT INTO reports (report_no, key, instance_id, version, received_at, total_teams, total_projects, total_files,
+                     total_users, jvm_cpus, jvm_heap_max, stats, dropped_stats)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def insert_report(con: duckdb.DuckDBPyConnection, report_no: int, delivery: Delivery) -> None:
+    """A scrubbed report: the sizes everybody asks for as columns, all that was kept as JSON."""
+    stats = delivery.stats or {}
+    figures = [value if isinstance(value := stats.get(name), int) else None for name in REPORT_COLUMNS]
+    con.execute(
+        INSERT_REPORT,
+        [
+            report_no,
+            delivery.key,
+            delivery.instance_id,
+            delivery.version,
+            utc(delivery.received_at),
+            *figures,
+            msgspec.json.encode(stats, order="sorted").decode(),
+            delivery.dropped_stats,
+        ],
+    )
+
+
+INSERT_REFUSED = """
+INSERT INTO quarantine (quarantine_no, key, reason, digest, size, received_at, body, instance_id, batch_id, batch_seq,
+                        events_digest, message)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def insert_refused(con: duckdb.DuckDBPyConnection, quarantine_no: int, delivery: Delivery) -> None:
+    """The row of a body that was put aside."""
+    con.execute(
+        INSERT_REFUSED,
+        [
+            quarantine_no,
+            delivery.key,
+            delivery.reason,
+            delivery.digest,
+            delivery.size,
+            utc(delivery.received_at),
+            delivery.body,
+            delivery.instance_id,
+            delivery.batch_id,
+            delivery.batch_seq,
+            delivery.events_digest,
+            delivery.message,
+        ],
+    )
+
+
+def count_repeat(con: duckdb.DuckDBPyConnection, table: str, key: UUID) -> None:
+    """One delivery more of something known."""
+    con.execute(f"UPDATE {table} SET repeats = repeats + 1 WHERE key = ?", [key])  # noqa: S608  our own table names
+
+
+INSERT_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+def insert_delivery(con: duckdb.DuckDBPyConnection, delivery_no: int, delivery: Delivery, position: Position) -> None:
+    """The account's row, with the place in the landfill that this transaction completes."""
+    events = delivery.events if delivery.outcome == "loaded" else 0
+    con.execute(
+        INSERT_DELIVERY,
+        [delivery_no, utc(delivery.received_at), delivery.kind, delivery.outcome, events, *position],
+    )
+
+
+def receipt_of(delivery: Delivery, known: Known | None) -> Receipt:
+    """The answer to a delivery; a duplicate is answered with what was `known` of the first."""
+    if delivery.outcome == "quarantined":
+        return Receipt("quarantined", delivery.batch_id, 0, delivery.events_digest, delivery.reason)
+    if known is not None:
+        return Receipt("duplicate", known.batch_id, known.event_count, known.digest)
+    status: Literal["accepted", "duplicate"] = "accepted" if delivery.outcome == "loaded" else "duplicate"
+    return Receipt(status, delivery.batch_id, delivery.events, delivery.digest)
+
+
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end, or roll back and let the error pass."""
+    con.begin()
+    try:
+        yield
+        con.commit()
+    except BaseException:
+        roll_back(con)
+        raise
+
+
+def roll_back(con: duckdb.DuckDBPyConnection) -> None:
+    """Roll back what may be open; a connection past saving says nothing more here."""
+    with suppress(duckdb.Error):
+        con.rollback()
+
+
+@contextmanager
+def registered(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> Iterator[None]:
+    """A frame as a view of the connection, for one statement."""
+    con.register(name, frame.to_arrow())
+    try:
+        yield
+    finally:
+        con.unregister(name)
+
+
+def one(con: duckdb.DuckDBPyConnection, sql: str, parameters: list[object] | None = None) -> tuple[Any, ...]:
+    """The single row of a query."""
+    (row,) = con.execute(sql, parameters).fetchall()
+    return row
+
+
+def utc(instant: datetime) -> datetime:
+    """An instant as a TIMESTAMP column holds it: UTC, without saying so."""
+    return instant.astimezone(UTC).replace(tzinfo=None)
