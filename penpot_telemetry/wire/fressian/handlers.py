@@ -170,7 +170,11 @@ def _read_uuid(reader: Reader) -> UUID:
     raw = reader.read_bytes()
     if len(raw) != 16:
         raise DecodeError(f"a uuid of {len(raw)} bytes", start)
-    return UUID(bytes=raw)
+    # A profile or a team comes again and again, and making a UUID takes a microsecond.
+    uuid = reader.memo.get(raw)
+    if uuid is None:
+        uuid = reader.memo[raw] = UUID(bytes=raw)
+    return uuid
 
 
 def _write_uuid(writer: Writer, uuid: UUID) -> None:

@@ -25,11 +25,10 @@ enough. A batch of 10,000 events weighs about 40 MiB.
 _ITEM = 64
 _STRUCT = 192
 _BLOCK = 32
-_PENDING = object()
 
 
 class Reader:
-    """One message and the place in it. The methods are what a handler may use."""
+    """One message and the place in it. The public names are what a handler may use; `memo` is its to fill."""
 
     __slots__ = (
         "_base",
@@ -38,11 +37,11 @@ class Reader:
         "_repeats",
         "_room",
         "_structs",
-        "_weights",
         "data",
         "end",
         "handlers",
         "limits",
+        "memo",
         "pos",
     )
 
@@ -56,8 +55,8 @@ class Reader:
         self._room = MEMORY
         self._repeats = 0
         self._base = 0
-        self._cache: list[Value] = []
-        self._weights: list[int] = []
+        self.memo: dict[bytes, Value] = {}
+        self._cache: list[tuple[Value, int] | None] = []
         self._structs: list[tuple[ReadHandler | None, Value, int]] = []
 
     def read(self) -> Value:
@@ -87,6 +86,10 @@ class Reader:
     def read_int(self) -> int:
         """The next value, which must be an int."""
         start = self.pos
+        code = self.data[start]
+        if code < codes.CACHE_REF_PACKED:  # nearly always, and no other code below is anything but an int
+            self.pos = start + 1
+            return code if code < 0x40 else _read_int_packed(self, code)
         value = self.read_component()
         if type(value) is not int:
             raise DecodeError(f"expected an int, found {_name(value)}", start)
@@ -103,6 +106,9 @@ class Reader:
     def read_bytes(self) -> bytes:
         """The next value, which must be bytes."""
         start = self.pos
+        if self.data[start] == codes.BYTES:
+            self.pos = start + 1
+            return _read_bytes(self, codes.BYTES)
         value = self.read_component()
         if type(value) is not bytes:
             raise DecodeError(f"expected bytes, found {_name(value)}", start)
@@ -120,14 +126,12 @@ class Reader:
             return list(value)
         raise DecodeError(f"expected a list, found {_name(value)}", start)
 
-    def read_count(self, unit: int = 1) -> int:
-        """A declared number of things to come, each of at least `unit` bytes: held against what remains."""
+    def read_count(self) -> int:
+        """A declared number of things to come, each of at least one byte: held against what remains."""
         start = self.pos
         count = self.read_int()
-        if count < 0:
-            raise DecodeError(f"a length of {count} is negative", start)
-        if count * unit > self.end - self.pos:
-            raise DecodeError(f"a length of {count} is declared, {self.end - self.pos} bytes remain", start)
+        if not 0 <= count <= self.end - self.pos:
+            raise self._bad_length(count, start)
         return count
 
     def read_values(self, count: int) -> list[Value]:
@@ -161,6 +165,9 @@ class Reader:
             raise self._ends_early(start)
         self.pos = stop
         return self.data[start:stop]
+
+    def _bad_length(self, length: int, start: int) -> DecodeError:
+        return DecodeError(f"a length of {length} is declared, {self.end - self.pos} bytes remain", start)
 
     def _ends_early(self, offset: int) -> DecodeError:
         return DecodeError(f"the data ends inside a value, after {self.end} bytes", offset)
@@ -270,7 +277,9 @@ def _read_bytes_chunks(reader: Reader, code: int) -> bytes:
 
 def _read_size(reader: Reader) -> int:
     start = reader.pos
-    size = reader.read_count()
+    size = reader.read_int()
+    if not 0 <= size <= reader.end - reader.pos:
+        raise reader._bad_length(size, start)
     if size > reader.limits.string:
         raise LimitError(f"a string or bytes of {size}, the cap is {reader.limits.string}", start)
     return size
@@ -354,45 +363,39 @@ def _read_put(reader: Reader, _code: int) -> Value:
     """A value that is also kept. Its slot is taken before it is read, so what it keeps itself comes after it."""
     start, room, repeats = reader.pos, reader._room, reader._repeats
     cache, slot = reader._cache, len(reader._cache)
-    cache.append(_PENDING)
-    reader._weights.append(0)
+    cache.append(None)
     reader.take(_ITEM)
     value = reader.read_component()
     if reader._cache is not cache:
         raise DecodeError("the caches are reset inside a value that is to be kept", start)
-    cache[slot] = value
     made = 0 if type(value) in BARE else room - reader._room
-    reader._weights[slot] = reader.pos - start + reader._repeats - repeats + made
+    cache[slot] = (value, reader.pos - start + reader._repeats - repeats + made)
     return value
 
 
 def _read_ref_packed(reader: Reader, code: int) -> Value:
     slot = code - codes.CACHE_REF_PACKED
-    if slot >= len(reader._cache):
-        raise _no_such_slot(reader, slot)
-    value = reader._cache[slot]
-    # A value kept once and named a million times is a million values to whoever walks over the result.
-    reader._repeats += reader._weights[slot]
-    if reader._repeats > MEMORY or value is _PENDING:
+    cache = reader._cache
+    if slot >= len(cache) or (kept := cache[slot]) is None:
         raise _bad_ref(reader, slot)
-    return value
+    # A value kept once and named a million times is a million values to whoever walks over the result.
+    repeats = reader._repeats = reader._repeats + kept[1]
+    if repeats > MEMORY:
+        raise LimitError(f"references repeat more than {MEMORY} bytes", reader.pos - 1)
+    return kept[0]
 
 
 def _read_ref(reader: Reader, _code: int) -> Value:
     slot = reader.read_int()
     if slot < 0:
-        raise _no_such_slot(reader, slot)
+        raise _bad_ref(reader, slot)
     return _read_ref_packed(reader, codes.CACHE_REF_PACKED + slot)
 
 
-def _no_such_slot(reader: Reader, slot: int) -> DecodeError:
-    return DecodeError(f"cache reference {slot} of {len(reader._cache)}", reader.pos - 1)
-
-
 def _bad_ref(reader: Reader, slot: int) -> DecodeError:
-    if reader._cache[slot] is _PENDING:
+    if 0 <= slot < len(reader._cache):
         return DecodeError(f"cache reference {slot} to the value that holds it", reader.pos - 1)
-    return LimitError(f"references repeat more than {MEMORY} bytes", reader.pos - 1)
+    return DecodeError(f"cache reference {slot}, there are {len(reader._cache)}", reader.pos - 1)
 
 
 # ---------------------------------------------------------------------------------------------------- structs
@@ -447,7 +450,7 @@ def _read_between(reader: Reader, code: int) -> Value:
         reader.take(_ITEM)
         if code == codes.FOOTER:
             _check_footer(reader)
-        reader._cache, reader._weights, reader._structs = [], [], []
+        reader._cache, reader._structs = [], []
         code = reader.data[reader.pos]
         reader.pos += 1
     return _READ[code](reader, code)
