@@ -35,6 +35,7 @@ class Reader:
         "_cache",
         "_depth",
         "_repeats",
+        "_resets",
         "_room",
         "_structs",
         "data",
@@ -54,6 +55,7 @@ class Reader:
         self._depth = limits.depth
         self._room = MEMORY
         self._repeats = 0
+        self._resets = 0
         self._base = 0
         self.memo: dict[bytes, Value] = {}
         self._cache: list[tuple[Value, int] | None] = []
@@ -78,7 +80,7 @@ class Reader:
 
     def read_component(self) -> Value:
         """The next value, one level down: a component of a struct."""
-        self._enter()
+        self.enter()
         value = self.read_object()
         self._depth += 1
         return value
@@ -136,7 +138,7 @@ class Reader:
 
     def read_values(self, count: int) -> list[Value]:
         """Exactly `count` values, one level down."""
-        self._enter()
+        self.enter()
         self.take(count * _ITEM)
         data, read = self.data, _READ
         items = []
@@ -154,10 +156,29 @@ class Reader:
         if self._room < 0:
             raise LimitError(f"the values need more than {MEMORY} bytes of memory", self.pos)
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """One level down."""
         self._depth -= 1
         if self._depth < 0:
             raise LimitError(f"values are nested deeper than {self.limits.depth} levels", self.pos)
+
+    def leave(self) -> None:
+        """One level up."""
+        self._depth += 1
+
+    @property
+    def cached(self) -> tuple[int, int, int]:
+        """Resets so far, and the entries of both caches: the same after a value that left the caches as they were."""
+        return self._resets, len(self._cache), len(self._structs)
+
+    def opens_map(self, pos: int) -> bool:
+        """Whether a `clj/map` known to the struct cache begins there, its entries in a closed list."""
+        slot = self.data[pos] - codes.STRUCT_PACKED
+        return (
+            0 <= slot < min(len(self._structs), codes.PACKED_STRUCTS)
+            and self._structs[slot][1] == "clj/map"
+            and self.data[pos + 1 : pos + 2] == _CLOSED
+        )
 
     def _slice(self, size: int) -> bytes:
         start, stop = self.pos, self.pos + size
@@ -326,7 +347,7 @@ def _read_list(reader: Reader, _code: int) -> list[Value]:
 
 
 def _read_list_closed(reader: Reader, _code: int) -> list[Value]:
-    reader._enter()
+    reader.enter()
     data, read = reader.data, _READ
     items: list[Value] = []
     append = items.append
@@ -344,7 +365,7 @@ def _read_list_closed(reader: Reader, _code: int) -> list[Value]:
 
 
 def _read_list_open(reader: Reader, _code: int) -> list[Value]:
-    reader._enter()
+    reader.enter()
     items: list[Value] = []
     while reader.pos < reader.end:
         if reader.data[reader.pos] == codes.END_COLLECTION:

@@ -32,6 +32,11 @@ class Writer:
             raise EncodeError("a value is nested too deep, or holds itself") from None
         return bytes(self.out)
 
+    @property
+    def cached(self) -> tuple[int, int]:
+        """The entries of both caches: the same after a value that put nothing into them."""
+        return len(self._cache), len(self._structs)
+
     def write_object(self, value: Value) -> None:
         """A value, whatever it is."""
         handler = self.handlers.get(type(value))
