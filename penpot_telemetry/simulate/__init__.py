@@ -9,7 +9,26 @@ describes nobody: all people, ids and figures are drawn from a seed.
 True
 """
 
-from penpot_telemetry.simulate.fleet import Fleet, demo_fleet
-from penpot_telemetry.simulate.people import Faults, FleetSpec
+from penpot_telemetry.simulate.delivery import Account, Batch, Senders
+from penpot_telemetry.simulate.fleet import Chunk, Fleet, Incident, demo_fleet
+from penpot_telemetry.simulate.people import Faults, FleetSpec, Instance, Profile
+from penpot_telemetry.simulate.plan import DayPlan, Visit
+from penpot_telemetry.simulate.truth import Tally, Truth
 
-__all__ = ["Faults", "Fleet", "FleetSpec", "demo_fleet"]
+__all__ = [
+    "Account",
+    "Batch",
+    "Chunk",
+    "DayPlan",
+    "Faults",
+    "Fleet",
+    "FleetSpec",
+    "Incident",
+    "Instance",
+    "Profile",
+    "Senders",
+    "Tally",
+    "Truth",
+    "Visit",
+    "demo_fleet",
+]

@@ -41,6 +41,9 @@ RELEASES = (
     Release("2.21.0", date(2026, 12, 7)),
 )
 
+FIRST_DIALECT = frozenset(release.version for release in RELEASES[:12])
+"""Up to 2.14.0 a plain Penpot of this simulation sends no props and one source."""
+
 UPGRADE_LAGS = ((0.40, 4.0), (0.40, 25.0), (0.20, 110.0))
 """Operators by eagerness: share, and mean days from a release to its upgrade."""
 

@@ -101,6 +101,8 @@ class Instance:
 
     number: int
     id: UUID
+    machine: UUID
+    """Tells the machine itself, which a receiver cannot know: equal to `id` but for a clone."""
     size: int
     born: date
     died: date | None
@@ -262,6 +264,7 @@ def _found(spec: FleetSpec, number: int) -> Instance:
     return Instance(
         number=number,
         id=identity,
+        machine=identity,
         size=size,
         born=born,
         died=date.fromordinal(int(died)) if died <= spec.last_day.toordinal() else None,
@@ -296,17 +299,20 @@ def _draw_versions(spec: FleetSpec, rng: random.Random, born: date, mean_lag: fl
 
 
 def _choose(spec: FleetSpec, fault: str, count: int, days: int, machines: Sequence[Instance]) -> list[tuple[int, date]]:
-    """Which instances a fault strikes, and from which day: never their first three, and wholly inside their life."""
+    """Which instances a fault strikes, and from which day: never in their first three, and wholly inside their life.
+
+    By lot, but for losses: those strike the largest, where so much waits that something is lost.
+    """
     struck: list[tuple[int, date]] = []
     rng = stream(spec.seed, "fault", fault)
-    for number, draw in sorted(((m.number, rng.random()) for m in machines), key=lambda pair: pair[1]):
-        machine = machines[number]
+    lots = [(-machine.size if fault == "losses" else 0, rng.random(), machine) for machine in machines]
+    for _, draw, machine in sorted(lots, key=lambda lot: lot[:2]):
         first = max(machine.born, spec.first_day) + timedelta(days=3)
         last = min(machine.died or spec.last_day, spec.last_day) - timedelta(days=days)
         taken = fault in {"outages", "losses"} and machine.cut_off
         if len(struck) < count and first <= last and not taken:
             start = first + timedelta(days=int(draw * 1e6) % ((last - first).days + 1))
-            struck.append((number, start))
+            struck.append((machine.number, start))
     return struck
 
 
@@ -315,12 +321,15 @@ def _copy(machine: Instance, number: int, day: date) -> Instance:
     return Instance(
         number=number,
         id=machine.id_on(day),
+        machine=UUID(int=machine.machine.int ^ number),
         size=machine.size,
         born=day,
         died=machine.died,
         ours=machine.ours,
         versions=(Release(machine.version_on(day), day),),
         clone_of=machine.number,
+        reset=machine.reset if machine.reset and machine.reset[0] > day else None,
+        clock_days=machine.clock_days,
     )
 
 

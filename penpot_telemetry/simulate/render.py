@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
-from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
+from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent, Origin
 from penpot_telemetry.simulate import habits
 from penpot_telemetry.simulate.habits import From, Kind, Platform
 from penpot_telemetry.simulate.people import (
@@ -92,7 +92,7 @@ def render_columns(  # noqa: PLR0913  a range and a form of one day
 ) -> Iterator[Columns]:
     """The same events column by column, with plain JSON texts: the fast way into a warehouse, `page` at a time."""
     at = _midnight_ms(plan)
-    out = _empty_columns()
+    out = empty_columns()
     for run, begin, last in _cut(_runs(spec, plan), start, stop):
         props, context = _texts(plan.version, run, dialect, transit=False)
         source, profile = _source(run.kind, dialect), (run.profile.id if run.profile else ZERO_UUID).bytes
@@ -109,17 +109,29 @@ def render_columns(  # noqa: PLR0913  a range and a form of one day
             first += count
             if len(out.name) == page:
                 yield out
-                out = _empty_columns()
+                out = empty_columns()
     if out.name:
         yield out
 
 
+def empty_columns() -> Columns:
+    """Columns to extend."""
+    return Columns([], [], [], [], [], [], [], {})
+
+
+def extend_columns(columns: Columns, more: Columns) -> None:
+    """Append one set of columns to another."""
+    columns.name.extend(more.name)
+    columns.type.extend(more.type)
+    columns.source.extend(more.source)
+    columns.tracked_at.extend(more.tracked_at)
+    columns.profile_id.extend(more.profile_id)
+    columns.props.extend(more.props)
+    columns.context.extend(more.context)
+
+
 def _midnight_ms(plan: DayPlan) -> int:
     return (plan.day.toordinal() + plan.instance.clock_days - date(1970, 1, 1).toordinal()) * DAY_MS
-
-
-def _empty_columns() -> Columns:
-    return Columns([], [], [], [], [], [], [], {})
 
 
 def _in_turn(texts: list[str], first: int, count: int) -> list[str]:
@@ -212,6 +224,11 @@ class _Desk:
         return f"{self._prefix}{digits[:4]}-{digits[4:]}"
 
 
+def dialect_of(plan: DayPlan) -> Dialect:
+    """How an instance speaks on that day: this project's sender in the first, a plain Penpot as its version does."""
+    return "first" if plan.instance.ours or plan.version in habits.FIRST_DIALECT else "current"
+
+
 def _source(kind: Kind, dialect: Dialect) -> str:
     return SOURCE if dialect == "first" else f"{SOURCE}:{kind.origin}"
 
@@ -220,8 +237,11 @@ def _texts(version: str, run: _Run, dialect: Dialect, *, transit: bool) -> tuple
     """The props of a run, one text a file, and its one context."""
     template = _template(run.kind, transit) if dialect == "current" else "{}"
     props = [template % values for values in run.values] if "%" in template else [template]
+    if run.kind is habits.INSTANCE_START:
+        return props, "{}"
     platform = run.profile.platform if run.profile else VISITOR
-    return props, _context_text(run.kind, platform, version, run.client_version, transit)
+    where = (run.kind.origin, run.kind.event_origin)
+    return props, _context_text(where, platform, version, run.client_version, transit)
 
 
 @lru_cache(maxsize=256)
@@ -240,23 +260,32 @@ def _template(kind: Kind, transit: bool) -> str:
     return "{" + ",".join(fields) + "}"
 
 
+Where = tuple[Origin, str | None]
+"""An event's origin, and for the frontend the part of the page it came from."""
+
+
 @lru_cache(maxsize=16_384)
-def _context_text(kind: Kind, platform: Platform | None, version: str, client_version: str, transit: bool) -> str:
-    context = safe_context(kind, platform, version, client_version)
+def _context_text(where: Where, platform: Platform | None, version: str, client_version: str, transit: bool) -> str:
+    context = _safe_context(where, platform, version, client_version)
     keyed = {f"~:{key}": value for key, value in context.items()} if transit else context
     return json.dumps(keyed, separators=(",", ":"))
 
 
-def safe_context(kind: Kind, platform: Platform | None, version: str, client_version: str) -> dict[str, str | int]:
-    """What of an event's context may leave; a script has no platform, and a starting instance no context at all."""
-    if kind is habits.INSTANCE_START:
-        return {}
-    if kind.origin == "backend":
-        script = {"initiator": "app", "version": version, "client-user-agent": habits.SCRIPT_AGENT}
-        if platform is None:
-            return dict(script)
-        return {**script, "client-version": client_version, "client-user-agent": platform.user_agent}
+def _safe_context(
+    where: Where, platform: Platform | None, version: str, client_version: str
+) -> Mapping[str, str | int]:
+    """What of an event's context may leave; a script has no platform and no version of a client."""
+    origin, event_origin = where
+    if origin == "backend" and platform is None:
+        return {"initiator": "app", "version": version, "client-user-agent": habits.SCRIPT_AGENT}
     platform = platform or VISITOR
+    if origin == "backend":
+        return {
+            "initiator": "app",
+            "version": version,
+            "client-version": client_version,
+            "client-user-agent": platform.user_agent,
+        }
     context: dict[str, str | int] = {
         "version": client_version,
         "locale": platform.locale,
@@ -274,16 +303,17 @@ def safe_context(kind: Kind, platform: Platform | None, version: str, client_ver
     }
     if platform.arch:
         context["device-arch"] = platform.arch
-    if kind.event_origin:
-        context["event-origin"] = kind.event_origin
+    if event_origin:
+        context["event-origin"] = event_origin
     return context
 
 
 def _audit_context(version: str, run: _Run) -> dict[str, object]:
     """The safe context, and what a live Penpot has beside it."""
-    context: dict[str, object] = dict(
-        safe_context(run.kind, run.profile.platform if run.profile else VISITOR, version, run.client_version)
-    )
+    context: dict[str, object] = {}
+    if run.kind is not habits.INSTANCE_START:
+        platform = run.profile.platform if run.profile else VISITOR
+        context.update(_safe_context((run.kind.origin, run.kind.event_origin), platform, version, run.client_version))
     session = f"session-of-{run.profile.id}" if run.profile else "session-of-nobody"
     if run.kind.origin == "backend":
         context["external-session-id"] = session
