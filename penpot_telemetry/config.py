@@ -189,6 +189,11 @@ class _Reader:
         return text
 
 
+def read_secret(environ: Mapping[str, str], name: str) -> str | None:
+    """A secret from the environment, or from the file that `<name>_FILE` names."""
+    return _Reader(environ).secret(name)
+
+
 def _data_dir(get: _Reader, home: Path | None, root: bool) -> Path:
     """A folder of its own. Not below root's home: the embedded server must reach it as another user."""
     if chosen := get.text("PENPOT_TELEMETRY_DATA"):

@@ -175,7 +175,7 @@ def run_pass(
     with store.database_errors(), outbox.hold_road(conn):
         store.ensure_index(conn)
         keep_instance_id(conn, settings)
-        observe(conn, report)
+        report.pending = observe(conn, report).expected
         with send.open_session(endpoint) as session:
             ship(conn, session, settings, report, progress=progress, stopped=stopped)
         report.dropped = collect_garbage(conn, settings, datetime.now(UTC))
