@@ -96,7 +96,7 @@ class From(NamedTuple):
 UUIDS = frozenset({"profile", "team", "project", "file", "page", "media", "thread", "library"})
 """What is an id of sixteen bytes; the ids of `navigate` are texts, as a route's parameters are."""
 
-NUMBER_LIMITS = (8, 9, 20, 40, 300, 3000, 4000)
+NUMBER_LIMITS = (5, 8, 9, 20, 40, 300, 3000, 4000)
 
 _ID = {name: From(name) for name in UUIDS}
 _ACCOUNT: Mapping[str, object] = {
@@ -125,6 +125,7 @@ INSTANCE_START = Kind(
 LOGIN_PAGE = Kind("navigate", "action", "frontend", {"route": "auth-login"})
 SIGNIN = Kind("signin", "identify", "frontend", _ACCOUNT)
 LOGIN = Kind("login-with-password", "command", "backend", {**_ACCOUNT, "onboarding-viewed": True})
+ONBOARDING = Kind("onboarding-step", "action", "frontend", {"step": From("number", 5)}, "dashboard")
 BOT_READ = _command("get-file", 0, id=_ID["file"], project_id=_ID["project"])
 
 ROUTINE = (

@@ -114,6 +114,8 @@ def _plan_visit(spec: FleetSpec, rng: random.Random, person: Profile, day: date,
     counts: list[tuple[Kind, int]] = []
     if person.joined == day or draw() < SIGNS_IN:
         counts += [(habits.LOGIN, 1), (habits.SIGNIN, 1)]
+    if person.joined == day:
+        counts.append((habits.ONBOARDING, 4))
     for kind in habits.ROUTINE:
         # `about`, written out: this line runs for every event kind of every person and day.
         count = int(kind.per_day * busy * (0.5 + draw()) + draw())
