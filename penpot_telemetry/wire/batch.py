@@ -1,10 +1,37 @@
-"""Rows to `events` text and `events` text to columns: the fast path, equal to `fressian` value for value."""
+"""Rows to `events` text and `events` text to columns: the fast path, equal to `fressian` value for value.
 
+A batch repeats itself: ten thousand events share some two hundred heads (name, type, source, day), as many contexts
+and some sixty shapes of props. So whatever has been read once is known again by its bytes, and whatever has been
+written once is copied. That is sound because a fressian value ends where it ends: bytes that were one whole value
+before are one whole value again, as long as the cache entries they refer to stay. Entries are only ever added, except
+by a reset (code FE), and a reset empties what is remembered.
+"""
+
+import json
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
+import msgspec
+
+from penpot_telemetry.errors import DecodeError, EncodeError, LimitError
+from penpot_telemetry.wire import blob
+from penpot_telemetry.wire.fressian import codes
+from penpot_telemetry.wire.fressian.handlers import READ, WRITE, make_map
+from penpot_telemetry.wire.fressian.reader import Reader
+from penpot_telemetry.wire.fressian.values import Instant, Json, Keyword, Value, as_key, plain
+from penpot_telemetry.wire.fressian.writer import Writer
 from penpot_telemetry.wire.limits import RECEIPT, Limits
+from penpot_telemetry.wire.transit import loads_verbose
+
+DAY_MS = 86_400_000
+
+KEYS = NAME, TYPE, SOURCE, TRACKED_AT, PROFILE_ID, PROPS, CONTEXT = tuple(
+    Keyword(name) for name in ("name", "type", "source", "tracked-at", "profile-id", "props", "context")
+)
+"""The keys of an event map, in the order in which Penpot writes them."""
 
 
 class EventRow(NamedTuple):
@@ -30,21 +57,460 @@ class Columns:
     strings, instants ISO 8601, a keyword value as its plain name). `unknown_keys` counts event keys beside the seven.
     """
 
-    name: list[str]
-    type: list[str]
-    source: list[str]
-    tracked_at: list[int | None]
-    profile_id: list[bytes | None]
-    props: list[str]
-    context: list[str]
-    unknown_keys: dict[str, int]
+    name: list[str] = field(default_factory=list)
+    type: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+    tracked_at: list[int] = field(default_factory=list)
+    profile_id: list[bytes | None] = field(default_factory=list)
+    props: list[str] = field(default_factory=list)
+    context: list[str] = field(default_factory=list)
+    unknown_keys: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
 
 
 def encode_events(rows: Iterable[EventRow]) -> str:
-    """Rows as the `events` text of a batch: base64url of a version-4 blob. Same rows, same text."""
-    raise NotImplementedError
+    """Rows as the `events` text of a batch: base64url of a version-4 blob. Same rows, same text.
+
+    `tracked_at` is cut to its UTC day. Raises EncodeError, whose `row` is the index of the row that cannot be written.
+    """
+    return blob.encode_str(write_rows(list(rows)))
+
+
+def write_rows(rows: list[EventRow]) -> bytes:
+    """Rows as the fressian of a vector of event maps, byte for byte what `fressian.dumps` gives for those maps."""
+    return Writer(WRITE | {EventRow: _RowWriter().write}).write(rows)
+
+
+class _RowWriter:
+    """Writes rows as event maps, and copies each part that it has written before with nothing new for the caches."""
+
+    def __init__(self) -> None:
+        self.known: dict[object, bytes] = {}
+        self.count = 0
+
+    def write(self, writer: Writer, row: EventRow) -> None:
+        name, type_, source, tracked_at, profile_id, props, context = row
+        known, out = self.known, writer.out
+        head = (name, type_, source, tracked_at - tracked_at % DAY_MS)
+        fragment = known.get(head)
+        if fragment is None:
+            self._write_head(writer, head)
+        else:
+            out += fragment
+        if profile_id is not None:
+            fragment = known.get(PROFILE_ID)
+            if fragment is None:
+                self._write_profile(writer, profile_id)
+            else:
+                out += fragment
+                out += profile_id
+        fragment = known.get((PROPS, props))
+        if fragment is None:
+            self._write_transit(writer, PROPS, props)
+        else:
+            out += fragment
+        fragment = known.get((CONTEXT, context))
+        if fragment is None:
+            self._write_transit(writer, CONTEXT, context)
+        else:
+            out += fragment
+        out.append(codes.END_COLLECTION)
+        self.count += 1
+
+    def _write_head(self, writer: Writer, head: tuple[str, str, str, int]) -> None:
+        name, type_, source, tracked_at = head
+        start, caches = len(writer.out), writer.cached
+        writer.begin_struct("clj/map", 1)
+        writer.out.append(codes.BEGIN_CLOSED_LIST)
+        for key, value in ((NAME, name), (TYPE, type_), (SOURCE, source), (TRACKED_AT, Instant(tracked_at))):
+            writer.write_key(key)
+            writer.write_object(value)
+        self._keep(writer, head, start, len(writer.out), caches)
+
+    def _write_profile(self, writer: Writer, profile_id: bytes) -> None:
+        start, caches = len(writer.out), writer.cached
+        writer.write_key(PROFILE_ID)
+        writer.write_object(UUID(bytes=profile_id))
+        self._keep(writer, PROFILE_ID, start, len(writer.out) - len(profile_id), caches)
+
+    def _write_transit(self, writer: Writer, key: Keyword, text: str) -> None:
+        start, caches = len(writer.out), writer.cached
+        writer.write_key(key)
+        try:
+            writer.write_object(loads_verbose(text))
+        except EncodeError as error:
+            raise EncodeError(f"{key.name}: {error}", row=self.count) from None
+        self._keep(writer, (key, text), start, len(writer.out), caches)
+
+    def _keep(self, writer: Writer, part: object, start: int, stop: int, caches: tuple[int, int]) -> None:
+        if writer.cached == caches:
+            self.known[part] = bytes(writer.out[start:stop])
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def decode_columns(events: str, limits: Limits = RECEIPT) -> Columns:
     """The `events` text of a batch as columns. Raises DecodeError for whatever is not a batch."""
-    raise NotImplementedError
+    return read_columns(blob.decode_str(events, limits), limits)
+
+
+def read_columns(data: bytes, limits: Limits = RECEIPT) -> Columns:
+    """The fressian of a batch as columns, equal to what `fressian.loads` gives, value for value."""
+    scan = _Scan(data, limits)
+    handlers = READ | {"clj/vector": scan.read_vector} if data.startswith(_BATCH) else READ
+    value = Reader(data, limits, handlers).read()
+    if value is not scan.columns:
+        scan.add_events(value, 0)
+    text = sum(map(len, scan.columns.props)) + sum(map(len, scan.columns.context))
+    if text > limits.decoded:
+        raise LimitError(f"props and contexts of {text} characters, the cap is {limits.decoded}", reason="too-large")
+    return scan.columns
+
+
+_BATCH = b"\xef\xe3\x0aclj/vector\x01"
+_UUID_OPEN = b"\xc3\xd9\x10"
+_UUID_SIZE = 16
+_TWO_ENDS = bytes((codes.END_COLLECTION, codes.END_COLLECTION))
+
+_HEAD_WINDOW = 1024
+_MAP_WINDOW = 16_384
+"""Within so many bytes the end of a head or of a map is looked for; a longer one is read without looking. It bounds
+what a hostile batch can make us search in vain."""
+
+_SHAPES = 16
+"""Shapes of one length and first key that are tried before a value is read."""
+
+_NO_MAP = object()
+"""In place of the JSON text of props or a context that are no map."""
+
+_UNKNOWN_KEYS = 100
+_KEY_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+class _Shape:
+    """Props that differ in their uuids only: the bytes and the JSON text around each of them."""
+
+    __slots__ = ("around", "holes", "last", "texts")
+
+    def __init__(self, value: bytes, holes: list[int], texts: list[str]) -> None:
+        starts = [0, *(hole + _UUID_SIZE for hole in holes)]
+        self.holes = list(zip(starts, holes, [value[a:b] for a, b in zip(starts, holes, strict=False)], strict=False))
+        self.last = (starts[-1], value[starts[-1] :])
+        self.texts = texts
+
+    def text(self, value: bytes) -> str | None:
+        """The JSON text of a value of this length, or None when it is of another shape."""
+        start, around = self.last
+        if value[start:] != around:
+            return None
+        pieces = []
+        for (start, hole, around), text in zip(self.holes, self.texts, strict=False):
+            if value[start:hole] != around:
+                return None
+            pieces.append(text)
+            digits = value[hole : hole + _UUID_SIZE].hex()
+            pieces.append(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+        pieces.append(self.texts[-1])
+        return "".join(pieces)
+
+
+_Head: TypeAlias = tuple[str, str, str, int]
+
+
+class _Place(NamedTuple):
+    """Where an entry stands, and whether its key alone, or all of the event up to its value, left the caches alone."""
+
+    key: int
+    value: int
+    quiet_key: bool
+    quiet_so_far: bool
+
+
+class _Scan:
+    """One pass over a batch: what is known by its bytes is copied, the rest is read and then known."""
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self.data = data
+        self.limits = limits
+        self.columns = Columns()
+        self.inside = False
+        self.made = 0  # characters of JSON text, however often they are pointed to
+        self.forget()
+
+    def forget(self) -> None:
+        """The caches were reset: known bytes no longer mean what they meant."""
+        self.heads: dict[bytes, _Head] = {}
+        self.texts: dict[bytes, str] = {}
+        self.shapes: dict[tuple[int, bytes], list[_Shape]] = {}
+        self.profile_mark = self.props_mark = self.context_mark = b""
+
+    def read_vector(self, reader: Reader) -> Value:
+        """In place of the handler of `clj/vector`: the first one, which is the batch. Those inside it are values."""
+        if self.inside:
+            return READ["clj/vector"](reader)
+        self.inside = True
+        start = reader.pos
+        code = self.data[start]
+        if codes.LIST_PACKED <= code < codes.LIST_PACKED + codes.PACKED_LENGTHS:
+            reader.pos += 1
+            count = code - codes.LIST_PACKED
+        elif code == codes.LIST:
+            reader.pos += 1
+            count = reader.read_count()
+        else:
+            self.add_events(reader.read_items(), start)
+            return self.columns
+        self.check_count(count, start)
+        reader.enter()
+        while len(self.columns) < count:
+            self.copy_events(reader, count)
+            if len(self.columns) < count:
+                self.read_event(reader)
+        reader.leave()
+        return self.columns
+
+    def copy_events(self, reader: Reader, count: int) -> None:
+        """Events whose parts are all known, up to the first that is not. The loop that nearly all events take."""
+        profile_mark, props_mark, context_mark = self.profile_mark, self.props_mark, self.context_mark
+        if not (profile_mark and props_mark and context_mark):
+            return
+        data, find, columns = self.data, self.data.find, self.columns
+        known_head, known_text, text_of = self.heads.get, self.texts.get, self.text_of_shape
+        names, types, sources = columns.name, columns.type, columns.source
+        tracked, profiles, props, contexts = columns.tracked_at, columns.profile_id, columns.props, columns.context
+        to_profile, to_props = len(profile_mark), len(props_mark)
+        pos = reader.pos
+        for _ in range(count - len(columns)):
+            at = find(profile_mark, pos, pos + _HEAD_WINDOW)
+            head = known_head(data[pos:at])
+            profile = at + to_profile
+            start = profile + _UUID_SIZE
+            if at < 0 or head is None or data[start : start + to_props] != props_mark:
+                break
+            start += to_props
+            stop = find(context_mark, start, start + _MAP_WINDOW) + 1
+            value = data[start:stop]
+            text = known_text(value)
+            if text is None:
+                text = text_of(value)
+                if text is None:
+                    break
+            start = stop + len(context_mark) - 1
+            stop = find(_TWO_ENDS, start, start + _MAP_WINDOW) + 1
+            context = known_text(data[start:stop])
+            if context is None:
+                break
+            name, type_, source, tracked_at = head
+            names.append(name)
+            types.append(type_)
+            sources.append(source)
+            tracked.append(tracked_at)
+            profiles.append(data[profile : profile + _UUID_SIZE])
+            props.append(text)
+            contexts.append(context)
+            pos = stop + 1
+        reader.pos = pos
+
+    def text_of_shape(self, value: bytes) -> str | None:
+        """The JSON text of props that differ from known ones in their uuids only."""
+        for shape in self.shapes.get((len(value), value[2:4]), ()):
+            text = shape.text(value)
+            if text is not None:
+                self.count_text(text)
+                return text
+        return None
+
+    def read_event(self, reader: Reader) -> None:
+        """One event as it comes; each part that left the caches as they were is known from then on."""
+        start, resets = reader.pos, reader.cached[0]
+        if reader.opens_map(start):
+            self.read_entries(reader)
+        else:
+            self.add_map(reader.read_object(), start)
+        if reader.cached[0] != resets:
+            self.forget()
+
+    def read_entries(self, reader: Reader) -> None:
+        """The entries of an event map, and where each of them stands."""
+        data, start = self.data, reader.pos
+        reader.enter()
+        reader.pos += 2
+        items: list[Value] = []
+        places: list[_Place] = []
+        before = reader.cached
+        while data[reader.pos] != codes.END_COLLECTION:
+            key_at, caches = reader.pos, reader.cached
+            key = reader.read_object()
+            places.append(_Place(key_at, reader.pos, reader.cached == caches, reader.cached == before))
+            items.append(key)
+            if key is PROPS or key is CONTEXT:
+                items.append(self.read_map(reader, self.context_mark if key is PROPS else _TWO_ENDS))
+            else:
+                items.append(reader.read_object())
+        reader.pos += 1
+        reader.leave()
+        head = self.add_event(make_map(items, start), start)
+        if items[::2] == list(KEYS):
+            self.learn_event(start, head, places[4:])
+
+    def learn_event(self, start: int, head: _Head, places: list[_Place]) -> None:
+        """Know the head of this event by its bytes, and the bytes between its parts."""
+        data = self.data
+        profile, props, context = places
+        if profile.quiet_so_far:
+            self.heads[data[start : profile.key]] = head
+            if data[profile.value : profile.value + len(_UUID_OPEN)] == _UUID_OPEN:
+                self.profile_mark = data[profile.key : profile.value + len(_UUID_OPEN)]
+        if props.quiet_key:
+            self.props_mark = data[props.key : props.value]
+        if context.quiet_key:
+            self.context_mark = bytes((codes.END_COLLECTION,)) + data[context.key : context.value]
+
+    def read_map(self, reader: Reader, mark: bytes) -> Value:
+        """Props or a context as JSON text, known from then on when it left the caches as they were; or as it comes.
+
+        `mark` is what probably ends it: the last byte of the map and what follows.
+        """
+        start, before = reader.pos, reader.cached
+        stop = self.data.find(mark, start, start + _MAP_WINDOW) + 1
+        value = self.data[start:stop]
+        known = self.texts.get(value) or self.text_of_shape(value)
+        if known is not None:
+            reader.pos = stop
+            return known
+        mapping = reader.read_object()
+        if not isinstance(mapping, dict):
+            return _NO_MAP
+        text = self.write_json(mapping)
+        if reader.cached == before:
+            self.texts[self.data[start : reader.pos]] = text
+            if any(type(value) is UUID for value in mapping.values()) and reader.opens_map(start):
+                self.learn_shape(reader, start, mapping)
+        return text
+
+    def learn_shape(self, reader: Reader, start: int, mapping: dict[Value, Value]) -> None:
+        """Know props by their bytes around the uuids: where those stand is read once more, now with an eye on it."""
+        data, stop = self.data, reader.pos
+        value = data[start:stop]
+        shapes = self.shapes.setdefault((len(value), value[2:4]), [])
+        if len(shapes) == _SHAPES:
+            return
+        holes: list[int] = []
+        texts: list[str] = []
+        text, entries = "{", 0
+        reader.pos = start + 2
+        while data[reader.pos] != codes.END_COLLECTION:
+            key = self.write_json(_plain_text(reader.read_object()))
+            at = reader.pos
+            entry = reader.read_object()
+            text += f"{',' if entries else ''}{key}:"
+            entries += 1
+            if type(entry) is UUID and data[at : at + len(_UUID_OPEN)] == _UUID_OPEN:
+                holes.append(at + len(_UUID_OPEN) - start)
+                texts.append(text + '"')
+                text = '"'
+            else:
+                text += self.write_json(entry)
+        reader.pos = stop
+        if entries == len(plain(mapping)):
+            shapes.append(_Shape(value, holes, [*texts, text + "}"]))
+
+    def write_json(self, value: Value) -> str:
+        """A value as JSON text; what it makes is counted, because references can repeat a long value for two bytes."""
+        text = _json_text(plain(value))
+        self.count_text(text)
+        return text
+
+    def count_text(self, text: str) -> None:
+        """Hold the cap on what has been made so far."""
+        self.made += len(text)
+        if self.made > self.limits.decoded:
+            raise LimitError(f"props and contexts make more than {self.limits.decoded} characters", reason="too-large")
+
+    def check_count(self, count: int, start: int) -> None:
+        """Hold the cap on events, before the first is read."""
+        if count > self.limits.events:
+            raise LimitError(f"{count} events, the cap is {self.limits.events}", start, "too-many-events")
+
+    def add_events(self, value: Value, start: int) -> None:
+        """A batch that came as any other kind of list."""
+        if not isinstance(value, list | tuple):
+            raise DecodeError(f"a batch is a vector of events, not a {type(value).__name__}", start, "wrong-shape")
+        self.check_count(len(value), start)
+        for event in value:
+            self.add_map(event, start)
+
+    def add_map(self, event: Value, start: int) -> None:
+        """An event that came as any other kind of map."""
+        if not isinstance(event, dict):
+            raise DecodeError(f"an event is a map, not a {type(event).__name__}", start, "wrong-shape")
+        fields = dict(event)
+        for key in (PROPS, CONTEXT):
+            if key in fields:
+                fields[key] = self.write_json(fields[key]) if isinstance(fields[key], dict) else _NO_MAP
+        self.add_event(fields, start)
+
+    def add_event(self, fields: dict[Value, Value], start: int) -> _Head:
+        """One event whose props and context are JSON text already. Raises DecodeError when it is no event."""
+        columns = self.columns
+        name: str = _checked(fields.get(NAME), str, NAME, start)
+        type_: str = _checked(fields.get(TYPE), str, TYPE, start)
+        source: str = _checked(fields.get(SOURCE), str, SOURCE, start)
+        tracked_at: int = _checked(fields.get(TRACKED_AT), Instant, TRACKED_AT, start).ms
+        profile_id = fields.get(PROFILE_ID)
+        columns.name.append(name)
+        columns.type.append(type_)
+        columns.source.append(source)
+        columns.tracked_at.append(tracked_at)
+        columns.profile_id.append(None if profile_id is None else _checked(profile_id, UUID, PROFILE_ID, start).bytes)
+        columns.props.append(_checked_json(fields, PROPS, start))
+        columns.context.append(_checked_json(fields, CONTEXT, start))
+        if len(fields) > len(KEYS) or not fields.keys() <= set(KEYS):
+            self.count_unknown(fields)
+        return name, type_, source, tracked_at
+
+    def count_unknown(self, fields: dict[Value, Value]) -> None:
+        """Count the keys that no event has; by name only where the name can be no more than a name."""
+        unknown = self.columns.unknown_keys
+        for key in fields:
+            if key not in KEYS:
+                name = key.name if type(key) is Keyword and key.ns is None and _KEY_NAME.fullmatch(key.name) else ""
+                if name not in unknown and len(unknown) >= _UNKNOWN_KEYS:
+                    name = ""
+                unknown[name] = unknown.get(name, 0) + 1
+
+
+def _checked(value: Value, kind: type, key: Keyword, start: int) -> Value:
+    if not isinstance(value, kind):
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise DecodeError(f"{key} of an event is {found}, expected a {kind.__name__}", start, "wrong-shape")
+    return value
+
+
+def _checked_json(fields: dict[Value, Value], key: Keyword, start: int) -> str:
+    text = fields.get(key, "{}")
+    if text is _NO_MAP:
+        raise DecodeError(f"{key} of an event is no map", start, "wrong-shape")
+    return str(text)
+
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+def _json_text(value: Json) -> str:
+    try:
+        return _encode_json(value).decode()
+    except (OverflowError, msgspec.MsgspecError):  # an int of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain_text(key: Value) -> str:
+    """A map key as `plain` writes it."""
+    (text,) = plain({as_key(key): None})
+    return str(text)

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 from transit.reader import Reader
+from transit.transit_types import URI, Boolean, TaggedValue
 from transit.transit_types import Keyword as TransitKeyword
 from transit.transit_types import Symbol as TransitSymbol
-from transit.transit_types import URI, TaggedValue
 
 from penpot_telemetry.errors import EncodeError
 from penpot_telemetry.wire.fressian.values import (
@@ -72,16 +72,16 @@ def loads_verbose(text: str) -> Value:
             if not key.startswith("~:"):
                 break
             kind = type(value)
-            if kind is str and value.startswith(_ESCAPED):
-                if value.startswith("~u") and len(value) == _UUID_TEXT:
-                    value = _read_uuid(value)
-                elif value.startswith("~:"):
-                    value = _keyword(value[2:])
-                else:
-                    break
-            elif kind is dict or kind is list or (kind is int and not -_EXACT < value < _EXACT):
+            if kind is dict or kind is list or (kind is int and not -_EXACT < value < _EXACT):
                 break
-            found[_keyword(key[2:])] = value
+            if kind is not str or not value.startswith(_ESCAPED):
+                found[_keyword(key[2:])] = value
+            elif value.startswith("~u") and len(value) == _UUID_TEXT:
+                found[_keyword(key[2:])] = _read_uuid(value)
+            elif value.startswith("~:"):
+                found[_keyword(key[2:])] = _keyword(value[2:])
+            else:
+                break
         else:
             return found
     return _read_any(text)
@@ -109,11 +109,13 @@ def _read_any(text: str) -> Value:
         raise EncodeError(f"transit: {type(error).__name__} while reading") from None
 
 
-def _convert(value: object) -> Value:  # noqa: PLR0911  one line a type reads best
+def _convert(value: object) -> Value:  # noqa: PLR0911, PLR0912  one case a type reads best
     """A value of transit-python as the fressian value that Penpot would write for it."""
     match value:
         case bool() | float() | str() | None | UUID():
             return value
+        case Boolean():
+            return bool(value)
         case int():
             return value if -(2**63) <= value < 2**63 else BigInt(value)
         case TransitKeyword():

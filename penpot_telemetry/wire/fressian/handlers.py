@@ -229,7 +229,13 @@ def _write_java_list(writer: Writer, items: values.JavaList) -> None:
 
 
 def _read_map(reader: Reader) -> dict[Value, Value]:
-    keys, entries = _read_entries(reader)
+    start = reader.pos
+    return make_map(reader.read_items(), start)
+
+
+def make_map(items: list[Value], start: int) -> dict[Value, Value]:
+    """Keys and values in turn as the map that Penpot would make of them; `start` is where they were read."""
+    keys, entries = _split_entries(items, start)
     mapping = dict(zip(keys, entries, strict=True))
     if len(mapping) < len(keys) <= _ARRAY_MAP:
         for key, entry in zip(reversed(keys), reversed(entries), strict=True):
@@ -262,7 +268,10 @@ def _write_java_map(writer: Writer, mapping: values.JavaMap) -> None:
 
 def _read_entries(reader: Reader) -> tuple[list[Value], list[Value]]:
     start = reader.pos
-    items = reader.read_items()
+    return _split_entries(reader.read_items(), start)
+
+
+def _split_entries(items: list[Value], start: int) -> tuple[list[Value], list[Value]]:
     if len(items) % 2:
         raise DecodeError("a map with a key that has no value", start)
     bare = values.BARE

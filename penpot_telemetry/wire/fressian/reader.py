@@ -177,7 +177,7 @@ class Reader:
         return (
             0 <= slot < min(len(self._structs), codes.PACKED_STRUCTS)
             and self._structs[slot][1] == "clj/map"
-            and self.data[pos + 1 : pos + 2] == _CLOSED
+            and self.data[pos + 1] == codes.BEGIN_CLOSED_LIST
         )
 
     def _slice(self, size: int) -> bytes:
