@@ -34,14 +34,16 @@ def anonymise(event: AuditEvent, *, row_id: UUID | None = None, pseudonym_key: b
     """
     check_name(event.name, event.type, event.origin)
     profile_id = event.profile_id or ZERO_UUID
+    if pseudonym_key is not None:
+        profile_id = pseudonymise(profile_id, pseudonym_key)
     return TelemetryEvent(
-        id=row_id or uuid4(),
-        name=event.name,
-        type=event.type,
-        profile_id=pseudonymise(profile_id, pseudonym_key) if pseudonym_key else profile_id,
-        created_at=truncate_day(event.created_at, "created-at"),
-        tracked_at=truncate_day(event.tracked_at, "tracked-at"),
-        context=filter_context(event.context, event.origin),
+        row_id or uuid4(),
+        event.name,
+        event.type,
+        profile_id,
+        truncate_day(event.created_at, "created-at"),
+        truncate_day(event.tracked_at, "tracked-at"),
+        filter_context(event.context, event.origin),
     )
 
 

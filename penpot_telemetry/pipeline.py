@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from os import urandom
 from uuid import UUID, uuid4
 
 import requests
@@ -24,8 +24,6 @@ from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.outbox import Page, State
 from penpot_telemetry.send import Answer
 from penpot_telemetry.wire import batch, payload
-
-Raw = TypeVar("Raw")
 
 GC_STEP = 50_000
 """Rows that one transaction of gc deletes: short enough for nobody to wait, and a place to stop."""
@@ -90,43 +88,45 @@ def push_audit_events(  # noqa: PLR0913  the request's facts, one by one, as Pen
 def record_raw(
     conn: Connection, events: Iterable[object], read: Callable[[object], AuditEvent], settings: Settings
 ) -> Recorded:
-    """Records events that `read` makes of raw ones."""
-    return _record(conn, events, lambda raw: _anonymise(read(raw), settings), settings)
-
-
-def record_event(conn: Connection, event: AuditEvent, settings: Settings) -> bool:
-    """Records one event and says whether it was stored. Raises InvalidEventError."""
-    if not settings.active:
-        return False
-    kept = _anonymise(event, settings)
-    _store(conn, [kept])
-    return True
-
-
-def record_events(conn: Connection, events: Iterable[AuditEvent], settings: Settings) -> Recorded:
-    """Records many events, in one transaction and by COPY. A bad event is refused, and the others are kept."""
-    return _record(conn, events, lambda event: _anonymise(event, settings), settings)
-
-
-def _record(
-    conn: Connection, events: Iterable[Raw], step: Callable[[Raw], TelemetryEvent], settings: Settings
-) -> Recorded:
+    """Records events that `read` makes of raw ones, in one transaction."""
     if not settings.active:
         return Recorded(0)
     refused: list[Refusal] = []
 
     def kept() -> Iterator[TelemetryEvent]:
-        for index, event in enumerate(events):
+        for index, (raw, row_id) in enumerate(zip(events, _random_ids(), strict=False)):
             try:
-                yield step(event)
+                yield anonymise.anonymise(read(raw), row_id=row_id, pseudonym_key=settings.pseudonym_key)
             except InvalidEventError as error:
                 refused.append(Refusal(index, str(error)))
 
     return Recorded(_store(conn, kept()), refused)
 
 
-def _anonymise(event: AuditEvent, settings: Settings) -> TelemetryEvent:
-    return anonymise.anonymise(event, pseudonym_key=settings.pseudonym_key)
+def record_events(conn: Connection, events: Iterable[AuditEvent], settings: Settings) -> Recorded:
+    """Records many events, in one transaction and by COPY. A bad event is refused, and the others are kept."""
+    return record_raw(conn, events, _as_it_is, settings)
+
+
+def record_event(conn: Connection, event: AuditEvent, settings: Settings) -> bool:
+    """Records one event and says whether it was stored. Raises InvalidEventError."""
+    if not settings.active:
+        return False
+    return bool(_store(conn, [anonymise.anonymise(event, pseudonym_key=settings.pseudonym_key)]))
+
+
+def _as_it_is(event: object) -> AuditEvent:
+    if type(event) is AuditEvent:
+        return event
+    raise InvalidEventError("event: should be an AuditEvent")
+
+
+def _random_ids() -> Iterator[UUID]:
+    """Version-4 uuids without end; the system is asked once for a thousand."""
+    while True:
+        block = urandom(16 * 1024)
+        for start in range(0, len(block), 16):
+            yield UUID(bytes=block[start : start + 16], version=4)
 
 
 def _store(conn: Connection, events: Iterable[TelemetryEvent]) -> int:
