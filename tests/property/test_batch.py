@@ -15,6 +15,7 @@ from penpot_telemetry.wire import batch, blob, fressian
 from penpot_telemetry.wire.batch import KEYS, Columns, EventRow
 from penpot_telemetry.wire.fressian import Instant, Keyword, Value
 from penpot_telemetry.wire.limits import Limits
+from penpot_telemetry.wire.transit import loads_verbose
 
 DATA = Path(__file__).parents[1] / "data"
 DAY_MS = 86_400_000
@@ -149,7 +150,7 @@ def test_rows_become_the_bytes_that_the_plain_codec_writes(page: list[EventRow],
         )
         if row.profile_id is not None:
             event[PROFILE_ID] = UUID(bytes=row.profile_id)
-        return event | {PROPS: batch.loads_verbose(row.props), CONTEXT: batch.loads_verbose(row.context)}
+        return event | {PROPS: loads_verbose(row.props), CONTEXT: loads_verbose(row.context)}
 
     page = page * repeat
     data = batch.write_rows(page)
