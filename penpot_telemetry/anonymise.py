@@ -197,7 +197,7 @@ _COMMENT_WORDS = _words(
     "compatible i586 i686 iPad iPhone iPod like wv x64 x86 x86_64"
 )
 _COMMENT_VERSION = re.compile(rf"(?:rv:)?(?:{_NUMBERS})")
-_AGENT_PART = re.compile(r"\(([^()]{1,200})\)|([A-Za-z][A-Za-z.-]{1,30})/([0-9A-Za-z._]{1,20})")
+_AGENT_PART = re.compile(r"\(([^()]{1,200})\)|([A-Za-z][A-Za-z.-]{1,30})/([0-9A-Za-z._]{1,20})|\b(?:Mobile|Tablet)\b")
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
@@ -241,6 +241,8 @@ def _is_user_agent(value: object) -> bool:
 
 def _is_agent_part(part: re.Match[str]) -> bool:
     comment, product, version = part.groups()
+    if comment is None and product is None:
+        return True
     if comment is None:
         return product in _PRODUCTS and _PRODUCT_VERSION.fullmatch(version) is not None
     return all(
