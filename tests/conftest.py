@@ -9,14 +9,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.events import AuditEvent
+from penpot_telemetry.wire.batch import decode_columns
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -95,6 +98,22 @@ def settings(database: Mapping[str, str], tmp_path: Path) -> Settings:
         retry_wait=0.01,
         retry_wait_max=0.05,
     )
+
+
+NOON = datetime(2026, 7, 20, 12, tzinfo=UTC)
+
+
+def make_events(count: int, *, start: int = 0, day: datetime = NOON) -> list[AuditEvent]:
+    """Events `e-0`, `e-1`, ... of one day, each of its own profile."""
+    return [
+        AuditEvent(f"e-{n}", "action", "frontend", day, day, UUID(int=n + 1), context={"browser": "Chrome"})
+        for n in range(start, start + count)
+    ]
+
+
+def names_of(body: bytes) -> list[str]:
+    """The event names of a batch, in its order."""
+    return decode_columns(json.loads(body)["events"]).name
 
 
 # -- the smallest receiver -------------------------------------------------------------------------------------------

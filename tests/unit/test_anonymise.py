@@ -80,10 +80,10 @@ def test_props_and_address_have_nowhere_to_go() -> None:
 
 @pytest.mark.parametrize("origin", ["frontend", "backend"])
 def test_only_the_safe_keys_of_the_origin_pass(origin: str) -> None:
-    everything = dict.fromkeys(CONTEXT_KEYS["telemetry"] | {"email", "Version", "session-id"}, "")
+    everything: dict[str, object] = dict.fromkeys(CONTEXT_KEYS["telemetry"] | {"email", "Version", "session-id"}, "")
     everything |= dict.fromkeys(["initiator", "event-origin", "event-symbol"], "app")
     everything |= {"event-namespace": "app.main", "locale": "en", "client-user-agent": "curl/8.14.1"}
-    screen = {"screen-width": 1, "screen-height": 1, "screen-color-depth": 24}
+    screen: dict[str, object] = {"screen-width": 1, "screen-height": 1, "screen-color-depth": 24}
     assert filter_context(everything | screen, origin).keys() == CONTEXT_KEYS[origin]
 
 
