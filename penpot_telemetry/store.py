@@ -100,6 +100,9 @@ WHERE i.indrelid = to_regclass('audit_log') AND i.indpred IS NULL
   AND pg_get_indexdef(i.indexrelid) ~ '\\(source, created_at'
 ORDER BY i.indisvalid DESC
 """
+INDEX_PATIENCE = "10s"
+"""A forgotten transaction would hold up an index for ever; without the index pages are read more slowly."""
+
 _CREATE_INDEX = "INDEX audit_log__source__created_at__idx ON audit_log (source, created_at ASC)"
 
 
@@ -111,14 +114,14 @@ def ensure_index(conn: Connection) -> None:
         if conn.execute("SELECT 1 FROM audit_log LIMIT 1").fetchone() is None:
             conn.execute("CREATE INDEX IF NOT EXISTS" + _CREATE_INDEX.removeprefix("INDEX"))
             return
-        conn.execute("SET lock_timeout = '10s'")  # a forgotten transaction would hold it up for ever
+        conn.execute("SELECT set_config('lock_timeout', %s, false)", (INDEX_PATIENCE,))
         try:
             conn.execute("DROP INDEX CONCURRENTLY IF EXISTS audit_log__source__created_at__idx")  # a half-built one
             conn.execute("CREATE INDEX CONCURRENTLY" + _CREATE_INDEX.removeprefix("INDEX"))
         finally:
             conn.execute("RESET lock_timeout")
     except (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.ReadOnlySqlTransaction):
-        return  # pages are read more slowly, and the same
+        return
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
