@@ -98,11 +98,16 @@ VERSION = "SELECT value FROM meta WHERE key = 'schema-version'"
 
 
 def prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Create the tables of an empty file; refuse a file that is no warehouse, or a newer one."""
+    """Create the tables of an empty file; refuse what `check_version` refuses."""
     if one(con, TABLES) == (0,):
         with transaction(con):
             con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
         return
+    check_version(con, path)
+
+
+def check_version(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Refuse a file that is no warehouse, or one of another schema version."""
     try:
         (version,) = one(con, VERSION)
     except duckdb.CatalogException:

@@ -1,0 +1,273 @@
+"""`python -m receiver`: serve, and the operator's commands. Arguments in, one call, a few lines or JSON out."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import requests
+
+from penpot_telemetry.errors import TelemetryError
+from receiver import account, landfill, warehouse
+from receiver.account import Account
+from receiver.delivery import InUseError
+from receiver.pipeline import Places, open_store, prepare, receive
+from receiver.pipeline import rebuild as rebuild_warehouse
+from receiver.settings import VARIABLES, address_file, places_beside, read_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """A group whose command may be left out: without one it serves. Errors of ours end in one line and exit code 1."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `serve` in front unless a command or the group's own help is asked for."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TelemetryError as error:
+            raise click.ClickException(str(error)) from None
+
+
+class Usage(click.Command):
+    """A command whose help ends with the variables."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The variables that have no option."""
+        with formatter.section("Environment"):
+            formatter.write_dl(list(VARIABLES.items()))
+
+
+def place_options(command: F) -> F:
+    """--warehouse, --landfill and --quarantine: the same for every command."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    file = click.Path(path_type=Path, dir_okay=False)
+    options = (
+        click.option("--quarantine", type=folder, envvar="RECEIVER_QUARANTINE", show_envvar=True,
+                     help="Folder of the bodies put aside. [default: beside the warehouse]"),
+        click.option("--landfill", type=folder, envvar="RECEIVER_LANDFILL", show_envvar=True,
+                     help="Folder of the log a warehouse is rebuilt from. [default: beside the warehouse]"),
+        click.option("--warehouse", type=file, default=Path("telemetry.duckdb"), envvar="RECEIVER_WAREHOUSE",
+                     show_envvar=True, show_default=True, help="The DuckDB file."),
+    )  # fmt: skip
+    for option in options:
+        command = option(command)
+    return command
+
+
+url_option = click.option("--url", help="Ask the server at this URL, whatever holds the warehouse.")
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """Receive telemetry batches into a DuckDB file. Without a command: serve.
+
+    `status` and `check` open the warehouse themselves while no server has it, and ask the server that has it
+    otherwise. The other commands need the server stopped.
+    """
+
+
+@main.command(cls=Usage)
+@place_options
+@click.option("--host", default="127.0.0.1", envvar="RECEIVER_HOST", show_envvar=True, show_default=True)
+@click.option(
+    "--port",
+    default=6070,
+    type=click.IntRange(0, 65535),
+    envvar="RECEIVER_PORT",
+    show_envvar=True,
+    show_default=True,
+    help="0: any free one; the line `listening on URL` says which.",
+)
+def serve(warehouse: Path, landfill: Path | None, quarantine: Path | None, host: str, port: int) -> None:
+    """Take batches by HTTP until SIGTERM, then finish what was accepted and exit 0."""
+    from receiver.server import serve as run_server  # noqa: PLC0415  the other commands start without a web server
+
+    settings = read_settings(places_beside(warehouse, landfill, quarantine), host, port, os.environ)
+    run_server(settings, lambda url: click.echo(f"listening on {url}"))
+
+
+@main.command()
+@place_options
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+def status(warehouse: Path, landfill: Path | None, quarantine: Path | None, url: str | None, as_json: bool) -> None:
+    """What came, what became of it, what senders lost, and whether the sums agree."""
+    found = find_account(places_beside(warehouse, landfill, quarantine), url)
+    click.echo(msgspec.json.encode(found).decode() if as_json else describe(found))
+
+
+@main.command()
+@place_options
+@url_option
+def check(warehouse: Path, landfill: Path | None, quarantine: Path | None, url: str | None) -> None:
+    """Compare the sums; exit 1 when two that must agree do not."""
+    found = find_account(places_beside(warehouse, landfill, quarantine), url)
+    click.echo(describe_checks(found))
+    if not found.adds_up:
+        sys.exit(1)
+
+
+@main.command()
+@place_options
+def digest(warehouse: Path, landfill: Path | None, quarantine: Path | None) -> None:
+    """One digest over all events, batches and reports: equal before and after a rebuild."""
+    with closing(open_to_read(warehouse)) as con:
+        click.echo(account.content_digest(con))
+
+
+@main.command()
+@place_options
+@click.option("--allow-loss", is_flag=True, help="Go on when the old warehouse holds what the landfill does not.")
+def rebuild(warehouse: Path, landfill: Path | None, quarantine: Path | None, allow_loss: bool) -> None:
+    """Make the warehouse anew from the landfill, then put it in the old one's place in one step."""
+    found = rebuild_warehouse(places_beside(warehouse, landfill, quarantine), allow_loss=allow_loss)
+    click.echo(f"rebuilt from {found.replayed} records; {found.repeated_records} more were copies")
+    if found.damaged_bytes or found.unloadable:
+        click.echo(f"{found.damaged_bytes} bytes were no record; {found.unloadable} records could not be loaded")
+        sys.exit(1)
+
+
+@main.command()
+@place_options
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"))
+def load(warehouse: Path, landfill: Path | None, quarantine: Path | None, files: tuple[Any, ...]) -> None:
+    """Load POST bodies from files (- for standard input), as if they had come by HTTP; one receipt a line."""
+    settings = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ)
+    with open_store(settings.places) as store:
+        for file in files:
+            (receipt,) = receive(store, [prepare(file.read(), settings.limits)])
+            click.echo(msgspec.json.encode(receipt).decode())
+
+
+@main.group(name="quarantine")
+def quarantine_group() -> None:
+    """Bodies that could not be loaded."""
+
+
+@quarantine_group.command(name="list")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+def list_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, as_json: bool) -> None:
+    """One line a body: number, when, why, bytes, how often again, whether it is still kept."""
+    with closing(open_to_read(warehouse)) as con:
+        refused = account.list_refused(con)
+    if as_json:
+        click.echo(msgspec.json.encode(refused).decode())
+        return
+    for one in refused:
+        kept = "kept" if one.body else "gone"
+        again = f"and {one.repeats} times again" if one.repeats else ""
+        when = one.received_at.isoformat(timespec="seconds")
+        click.echo(
+            f"{one.quarantine_no:>6}  {when}  {one.reason:<15} {one.size:>9}  {kept}  {one.message} {again}".rstrip()
+        )
+
+
+@quarantine_group.command(name="show")
+@place_options
+@click.argument("number", type=int)
+def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, number: int) -> None:
+    """The bytes of one body, as they came. They may hold what is kept nowhere else: handle with care."""
+    places = places_beside(warehouse, landfill, quarantine)
+    with closing(open_to_read(warehouse)) as con:
+        found = next((one for one in account.list_refused(con) if one.quarantine_no == number), None)
+    if found is None:
+        raise click.ClickException(f"there is no number {number} in the quarantine: see `quarantine list`")
+    if found.body is None:
+        raise click.ClickException(f"the body of number {number} is no longer kept")
+    sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
+
+
+# --- what the commands share ----------------------------------------------------------------------------------------
+
+
+def find_account(places: Places, url: str | None) -> Account:
+    """The account from the warehouse, or from the server that holds it."""
+    if url is not None:
+        return ask_server(url)
+    try:
+        con = open_to_read(places.warehouse)
+    except InUseError:
+        try:
+            return ask_server(address_file(places.warehouse).read_text().strip())
+        except FileNotFoundError:
+            raise click.ClickException(
+                f"{places.warehouse} is in use, but not by a server that says where it listens: try --url"
+            ) from None
+    with closing(con):
+        found = account.read_account(con)
+        checks = [*found.checks, landfill_check(con, places)]
+    return msgspec.structs.replace(found, checks=checks)
+
+
+def landfill_check(con: Any, places: Places) -> account.Check:
+    """Whether the landfill ends where the warehouse says that it is complete."""
+    committed, end = warehouse.committed_position(con), landfill.end_of(places.landfill)
+    left, right = committed.offset if committed else 0, end.offset if end else 0
+    return account.Check("landfill read up to = its end", left, right, committed == end)
+
+
+def open_to_read(path: Path) -> Any:
+    """A reading connection to a warehouse that is there."""
+    if not path.exists():
+        raise click.ClickException(f"{path} does not exist: name the warehouse with --warehouse")
+    con = warehouse.connect(path, read_only=True)
+    try:
+        warehouse.check_version(con, path)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def ask_server(url: str) -> Account:
+    """The account as a running server gives it."""
+    try:
+        answer = requests.get(url.rstrip("/") + "/status", timeout=30)
+        answer.raise_for_status()
+        return msgspec.json.decode(answer.content, type=Account)
+    except (requests.RequestException, msgspec.MsgspecError) as error:
+        raise click.ClickException(f"no account from {url}: {type(error).__name__}") from None
+
+
+def describe(found: Account) -> str:
+    """The account for a person."""
+    lines = [
+        f"received    {found.received:>12,} bodies",
+        f"  loaded    {found.loaded:>12,} ({found.batches:,} batches with {found.events:,} events from "
+        f"{found.instances:,} instances; {found.reports:,} legacy reports)",
+        f"  duplicate {found.duplicate:>12,}",
+        f"  quarantined {found.quarantined:>10,} "
+        + ", ".join(f"{n:,} {reason}" for reason, n in found.quarantine.items()),
+        f"lost before sending, as senders say: {found.lost_at_senders:,} events",
+        *(
+            f"  {loss.reported_on}  {loss.instance_id}  {loss.dropped:,} dropped by gc, {loss.quarantined:,} set aside"
+            for loss in found.losses
+        ),
+        f"missing in the sequences: {found.missing_batches:,} batches",
+        *(f"  {gap.instance_id}  {gap.first_missing} to {gap.last_missing}" for gap in found.gaps),
+        f"removed on load: {found.dropped_context_keys:,} context keys, {found.unknown_keys:,} event keys",
+        describe_checks(found),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def describe_checks(found: Account) -> str:
+    """One line a check, the broken ones marked."""
+    lines = [f"{'ok ' if one.holds else 'NOT'}  {one.name}: {one.left:,} and {one.right:,}" for one in found.checks]
+    return "\n".join([*lines, "the sums agree" if found.adds_up else "THE SUMS DO NOT AGREE"])
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m receiver")

@@ -1,0 +1,234 @@
+"""The receiver's account: what came against what is there, what senders lost, and a digest of all of it.
+
+Reads only. Functions take a connection; every list is sorted.
+"""
+
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+import duckdb
+import msgspec
+
+
+class Check(msgspec.Struct, frozen=True, rename="kebab"):
+    """Two numbers counted in different tables that must be one."""
+
+    name: str
+    left: int
+    right: int
+    holds: bool
+
+
+class Loss(msgspec.Struct, frozen=True, rename="kebab"):
+    """Events that a sender lost before sending, as it reported on one day."""
+
+    instance_id: UUID
+    reported_on: date
+    dropped: int
+    quarantined: int
+
+
+class Gap(msgspec.Struct, frozen=True, rename="kebab"):
+    """Sequence numbers of an instance that are missing, both ends included."""
+
+    instance_id: UUID
+    first_missing: int
+    last_missing: int
+
+
+class Account(msgspec.Struct, frozen=True, rename="kebab"):
+    """received = loaded + duplicate + quarantined, in bodies. `losses` and `gaps` list the latest MOST only."""
+
+    received: int
+    loaded: int
+    duplicate: int
+    quarantined: int
+    batches: int
+    reports: int
+    events: int
+    instances: int
+    dropped_context_keys: int
+    unknown_keys: int
+    quarantine: dict[str, int]
+    lost_at_senders: int
+    missing_batches: int
+    losses: list[Loss]
+    gaps: list[Gap]
+    checks: list[Check]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for check in self.checks)
+
+
+class BatchLine(msgspec.Struct, frozen=True, rename="kebab"):
+    """One batch of an instance, for a sender that compares its ledger."""
+
+    batch_id: UUID | None
+    batch_seq: int
+    digest: str | None
+    events: int
+    received_at: datetime
+    status: str
+
+
+MOST = 100
+
+SUMS = """
+SELECT (SELECT count(*) FROM deliveries) AS received,
+       (SELECT count(*) FROM deliveries WHERE outcome = 'loaded') AS loaded,
+       (SELECT count(*) FROM deliveries WHERE outcome = 'duplicate') AS duplicate,
+       (SELECT count(*) FROM deliveries WHERE outcome = 'quarantined') AS quarantined,
+       (SELECT coalesce(sum(events), 0)::BIGINT FROM deliveries) AS delivered_events,
+       (SELECT coalesce(max(delivery_no), 0) FROM deliveries) AS last_delivery,
+       (SELECT count(*) FROM batches) AS batches,
+       (SELECT count(*) FROM reports) AS reports,
+       (SELECT count(*) FROM events) AS events,
+       (SELECT coalesce(sum(event_count), 0)::BIGINT FROM batches) AS counted_events,
+       (SELECT coalesce(sum(repeats), 0)::BIGINT FROM batches)
+           + (SELECT coalesce(sum(repeats), 0)::BIGINT FROM reports) AS repeats,
+       (SELECT coalesce(sum(1 + repeats), 0)::BIGINT FROM quarantine) AS refused,
+       (SELECT count(DISTINCT instance_id) FROM batches) AS instances,
+       (SELECT coalesce(sum(dropped_context_keys), 0)::BIGINT FROM batches) AS dropped_context_keys,
+       (SELECT coalesce(sum(unknown_keys), 0)::BIGINT FROM batches) AS unknown_keys,
+       (SELECT coalesce(sum(dropped + quarantined), 0)::BIGINT FROM sender_loss) AS lost_at_senders,
+       (SELECT coalesce(sum(missing), 0)::BIGINT FROM sequence_gaps) AS missing_batches
+"""
+
+UNEVEN = """
+SELECT count(*)
+FROM (SELECT batch_no, count(*) AS n FROM events GROUP BY batch_no) AS found
+FULL JOIN (SELECT batch_no, event_count AS n FROM batches WHERE event_count > 0) AS counted USING (batch_no)
+WHERE found.n IS DISTINCT FROM counted.n
+"""
+
+LOSSES = """
+SELECT instance_id, reported_on, dropped, quarantined FROM sender_loss WHERE dropped > 0 OR quarantined > 0
+ORDER BY reported_on DESC, instance_id LIMIT ?
+"""
+
+GAPS = "SELECT instance_id, first_missing, last_missing FROM sequence_gaps ORDER BY ALL LIMIT ?"
+
+REASONS = "SELECT reason, sum(1 + repeats)::BIGINT FROM quarantine GROUP BY reason ORDER BY reason"
+
+
+def read_account(con: duckdb.DuckDBPyConnection) -> Account:
+    """The account as of now, in one snapshot."""
+    con.begin()
+    try:
+        cursor = con.execute(SUMS)
+        names = [column[0] for column in cursor.description or ()]
+        (row,) = cursor.fetchall()
+        sums: dict[str, int] = dict(zip(names, row, strict=True))
+        ((uneven,),) = con.execute(UNEVEN).fetchall()
+        losses = [Loss(*line) for line in con.execute(LOSSES, [MOST]).fetchall()]
+        gaps = [Gap(*line) for line in con.execute(GAPS, [MOST]).fetchall()]
+        reasons = dict(con.execute(REASONS).fetchall())
+    finally:
+        con.rollback()
+    return Account(
+        received=sums["received"],
+        loaded=sums["loaded"],
+        duplicate=sums["duplicate"],
+        quarantined=sums["quarantined"],
+        batches=sums["batches"],
+        reports=sums["reports"],
+        events=sums["events"],
+        instances=sums["instances"],
+        dropped_context_keys=sums["dropped_context_keys"],
+        unknown_keys=sums["unknown_keys"],
+        quarantine=reasons,
+        lost_at_senders=sums["lost_at_senders"],
+        missing_batches=sums["missing_batches"],
+        losses=losses,
+        gaps=gaps,
+        checks=list_checks(sums, uneven),
+    )
+
+
+def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:
+    """The sums that must agree: the deliveries on one side, the tables they went to on the other."""
+    pairs = {
+        "received = loaded + duplicate + quarantined": (
+            sums["received"],
+            sums["batches"] + sums["reports"] + sums["repeats"] + sums["refused"],
+        ),
+        "deliveries are numbered without a gap": (sums["received"], sums["last_delivery"]),
+        "loaded deliveries = batches + reports": (sums["loaded"], sums["batches"] + sums["reports"]),
+        "duplicate deliveries = repeats of batches and reports": (sums["duplicate"], sums["repeats"]),
+        "quarantined deliveries = quarantine and its repeats": (sums["quarantined"], sums["refused"]),
+        "events delivered = events counted in batches": (sums["delivered_events"], sums["counted_events"]),
+        "events counted in batches = rows of events": (sums["counted_events"], sums["events"]),
+        "batches whose rows are not as many as counted": (uneven, 0),
+    }
+    return [Check(name, left, right, left == right) for name, (left, right) in pairs.items()]
+
+
+BATCHES_OF = """
+SELECT batch_id, batch_seq, digest, event_count, received_at, 'accepted' AS status FROM batches
+WHERE instance_id = $instance AND batch_seq > $after
+UNION ALL
+SELECT batch_id, batch_seq, events_digest, 0, received_at, 'quarantined' FROM quarantine
+WHERE instance_id = $instance AND batch_seq > $after
+ORDER BY batch_seq, received_at
+LIMIT $limit
+"""
+
+
+def list_batches(con: duckdb.DuckDBPyConnection, instance_id: UUID, after: int, limit: int) -> list[BatchLine]:
+    """The numbered batches of an instance past a sequence number, in their order."""
+    found = con.execute(BATCHES_OF, {"instance": instance_id, "after": after, "limit": limit}).fetchall()
+    return [
+        BatchLine(batch_id, seq, digest, events, received_at.replace(tzinfo=UTC), status)
+        for batch_id, seq, digest, events, received_at, status in found
+    ]
+
+
+QUARANTINED = """
+SELECT quarantine_no, received_at, reason, size, repeats, body, message FROM quarantine ORDER BY quarantine_no
+"""
+
+
+class Refused(msgspec.Struct, frozen=True, rename="kebab"):
+    """One quarantined body, without the body; `body` is its file name while it is kept."""
+
+    quarantine_no: int
+    received_at: datetime
+    reason: str
+    size: int
+    repeats: int
+    body: str | None
+    message: str
+
+
+def list_refused(con: duckdb.DuckDBPyConnection) -> list[Refused]:
+    """What was put aside, oldest first."""
+    return [
+        Refused(number, received_at.replace(tzinfo=UTC), *rest)
+        for number, received_at, *rest in con.execute(QUARANTINED).fetchall()
+    ]
+
+
+DIGEST = """
+WITH lines AS (
+    SELECT concat_ws('|', 'event', key, e.instance_id, e.version, name, type, source, tracked_on, profile_id, props,
+                     context, (name IS NULL)::INT + 2 * (type IS NULL)::INT + 4 * (source IS NULL)::INT
+                              + 8 * (tracked_on IS NULL)::INT + 16 * (profile_id IS NULL)::INT) AS line
+    FROM events e JOIN batches USING (batch_no)
+    UNION ALL
+    SELECT concat_ws('|', 'batch', to_json(b)) FROM (SELECT * EXCLUDE (batch_no) FROM batches) b
+    UNION ALL
+    SELECT concat_ws('|', 'report', to_json(r)) FROM (SELECT * EXCLUDE (report_no) FROM reports) r
+), sums AS (
+    SELECT count(*) AS n, sum(md5_number_lower(line)::HUGEINT) AS low, sum(md5_number_upper(line)::HUGEINT) AS high
+    FROM lines
+)
+SELECT md5(concat_ws('|', n, low, high)) FROM sums
+"""
+
+
+def content_digest(con: duckdb.DuckDBPyConnection) -> str:
+    """32 hex digits over every event with its batch, every batch and every report: not over row numbers or order."""
+    ((digest,),) = con.execute(DIGEST).fetchall()
+    return str(digest)

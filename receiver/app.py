@@ -1,0 +1,365 @@
+"""The HTTP face: routes and answers, nothing else. Reads bodies within bounds, answers after the commit.
+
+No client address is read here, so none can be logged or stored.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import duckdb
+import msgspec
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from penpot_telemetry.wire.limits import MIB
+from receiver import account
+from receiver.delivery import Receipt
+from receiver.metrics import Metrics
+from receiver.pipeline import Job, Store, UnavailableError, prepare
+from receiver.settings import Settings
+from receiver.writer import Writer
+
+log = structlog.get_logger("receiver")
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 5
+BROKEN_SECONDS = 30
+MOST_BATCHES = 10_000
+
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 64 * MIB
+
+ERRORS = {400: "bad-parameter", 404: "not-found", 405: "method-not-allowed"}
+
+
+@dataclass(slots=True)
+class Intake:
+    """What is inside now, against what may be."""
+
+    settings: Settings
+    work: asyncio.Semaphore
+    under_way: int = 0
+    held_bytes: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """What the routes share while the server runs."""
+
+    settings: Settings
+    store: Store
+    writer: Writer
+    metrics: Metrics
+    intake: Intake
+    decoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "decode"))
+    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "read"))
+
+
+class NotTakenError(Exception):
+    """A body that is not taken now, or not like this: the status, a word for programs, a sentence for people.
+
+    `unread`: more of the body may be on its way.
+    """
+
+    def __init__(
+        self, status: int, error: str, message: str, *, retry_after: int | None = None, unread: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = error
+        self.message = message
+        self.retry_after = retry_after
+        self.unread = unread
+
+
+def create_app(store: Store, settings: Settings) -> Starlette:
+    """The application over an open store; the writer runs from start-up to shutdown."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        metrics = Metrics()
+        with Writer(store, metrics.on_commit) as writer:
+            app.state.receiver = state = State(
+                settings, store, writer, metrics, Intake(settings, asyncio.Semaphore(settings.at_work))
+            )
+            yield
+            await asyncio.to_thread(state.decoders.shutdown)
+            await asyncio.to_thread(state.readers.shutdown)
+
+    return Starlette(
+        routes=ROUTES,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: answer_error, NotTakenError: answer_not_taken, Exception: answer_failure},
+    )
+
+
+# --- taking bodies --------------------------------------------------------------------------------------------------
+
+
+async def take(request: Request) -> Response:
+    """One body in, one receipt out, after the commit."""
+    state = state_of(request)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
+    with one_more(state), held_body(state) as hold:
+        body = await read_body(request, state, hold)
+        receipt = await receive_body(state, body)
+    return answer(200, receipt)
+
+
+async def read_body(request: Request, state: State, hold: Callable[[int], None]) -> bytes:
+    """The whole body, within its size, its time and the memory there is."""
+    most, seconds = state.settings.limits.body, state.settings.body_seconds
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > most:
+        raise too_large(most)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds), contextlib.aclosing(request.stream()) as stream:
+            async for chunk in stream:
+                if len(body) + len(chunk) > most:
+                    raise too_large(most)
+                hold(len(chunk))
+                body += chunk
+    except TimeoutError:
+        message = f"the body did not arrive within {seconds:g} seconds"
+        raise NotTakenError(408, "too-slow", message, unread=False) from None
+    state.metrics.body_bytes.inc(len(body))
+    return bytes(body)
+
+
+def too_large(most: int) -> NotTakenError:
+    """What a body over the limit is answered with."""
+    return NotTakenError(413, "too-large", f"a body may have {most} bytes: send fewer events at once")
+
+
+async def receive_body(state: State, body: bytes) -> Receipt:
+    """Decode on one thread, write on another, and count what became of it."""
+    loop = asyncio.get_running_loop()
+    async with state.intake.work:
+        job = await loop.run_in_executor(state.decoders, prepare, body, state.settings.limits)
+        try:
+            receipt = await asyncio.wrap_future(state.writer.submit(job))
+        except UnavailableError as error:
+            message = str(error)
+            raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
+    count(state, job, receipt)
+    return receipt
+
+
+def count(state: State, job: Job, receipt: Receipt) -> None:
+    """One success, for the metrics and the log."""
+    outcome = "loaded" if receipt.status == "accepted" else receipt.status
+    state.metrics.batches.labels(outcome).inc()
+    state.metrics.events.labels(outcome).inc(receipt.events)
+    state.metrics.last_received.set_to_current_time()
+    if receipt.reason is not None:
+        state.metrics.quarantined.labels(receipt.reason).inc()
+    log.info("received", outcome=outcome, events=receipt.events, bytes=len(job.body), reason=receipt.reason)
+
+
+@contextlib.contextmanager
+def one_more(state: State) -> Iterator[None]:
+    """A place for one body more, or 503 when all are taken."""
+    intake = state.intake
+    if intake.under_way >= state.settings.under_way:
+        message = "too many batches are under way: send this one again later"
+        raise NotTakenError(503, "busy", message, retry_after=BUSY_SECONDS)
+    intake.under_way += 1
+    state.metrics.under_way.set(intake.under_way)
+    try:
+        yield
+    finally:
+        intake.under_way -= 1
+        state.metrics.under_way.set(intake.under_way)
+
+
+@contextlib.contextmanager
+def held_body(state: State) -> Iterator[Callable[[int], None]]:
+    """A function that takes memory from the budget chunk by chunk, or raises 503; given back at the end."""
+    intake, held = state.intake, 0
+
+    def hold(size: int) -> None:
+        nonlocal held
+        if intake.held_bytes + size > state.settings.body_budget:
+            message = "too many bytes are under way: send this batch again later"
+            raise NotTakenError(503, "busy", message, retry_after=BUSY_SECONDS)
+        intake.held_bytes += size
+        held += size
+
+    try:
+        yield hold
+    finally:
+        intake.held_bytes -= held
+
+
+# --- being asked ----------------------------------------------------------------------------------------------------
+
+
+async def front(request: Request) -> Response:
+    """What this is, for somebody who looks."""
+    return answer(
+        200,
+        {
+            "service": "penpot-telemetry receiver",
+            "deliver": "POST /telemetry",
+            "ask": ["/status", "/instances/{instance-id}/batches", "/healthz", "/readyz", "/metrics"],
+        },
+    )
+
+
+async def healthz(request: Request) -> Response:
+    """Whether the process lives."""
+    return answer(200, {"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """Whether a body sent now would be taken, as far as one can tell."""
+    state = state_of(request)
+    if not state.writer.is_running or not state.store.is_sound:
+        return answer(503, {"status": "unavailable"})
+    if state.intake.under_way >= state.settings.under_way:
+        return answer(503, {"status": "busy"})
+    return answer(200, {"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """The collectors, for Prometheus."""
+    return Response(generate_latest(state_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def status(request: Request) -> Response:
+    """The account."""
+    return answer(200, await read(request, account.read_account))
+
+
+async def batches(request: Request) -> Response:
+    """The numbered batches of one instance, for `ledger verify`."""
+    instance_id: UUID = request.path_params["instance_id"]
+    after = parameter(request, "after", 0, 2**63 - 1)
+    limit = parameter(request, "limit", 1000, MOST_BATCHES)
+    found = await read(request, partial(account.list_batches, instance_id=instance_id, after=after, limit=limit))
+    return answer(200, {"batches": found})
+
+
+async def read(request: Request, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    """Ask the warehouse on a reading thread, through a connection of its own."""
+    state = state_of(request)
+
+    def ask() -> T:
+        with contextlib.closing(state.store.warehouse.reader()) as con:
+            return question(con)
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(state.readers, ask)
+    except duckdb.Error:
+        message = "the warehouse cannot be read now"
+        raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
+
+
+def parameter(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number from the query, or 400."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
+        raise HTTPException(400, f"{name} must be a whole number from 0 to {most}")
+    return int(text)
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def answer(code: int, content: object, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer, kebab-case as its structs are."""
+    return Response(msgspec.json.encode(content), code, headers, media_type="application/json")
+
+
+class LastAnswer(Response):
+    """An answer to a body that is still coming in: says it at once, then lets the rest go by before it hangs up.
+
+    A connection closed on unread bytes is reset, and the sender, still writing, would never see the answer: it could
+    not tell "too large" from a lost network.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all but the end, discard what comes, within bounds, then end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await discard(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def discard(receive: Receive) -> None:
+    """Read on to the end of the body, or up to LINGER_BYTES of it."""
+    left = LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+async def answer_not_taken(request: Request, error: Exception) -> Response:
+    """The answer for a NotTakenError; the connection ends with it."""
+    if not isinstance(error, NotTakenError):
+        return await answer_failure(request, error)
+    state_of(request).metrics.refused.labels(str(error.status)).inc()
+    headers = {"connection": "close"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    content = msgspec.json.encode({"error": error.error, "message": error.message})
+    kind = LastAnswer if error.unread and "expect" not in request.headers else Response
+    return kind(content, error.status, headers, media_type="application/json")
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The answer for Starlette's own errors."""
+    if not isinstance(error, HTTPException):
+        return await answer_failure(request, error)
+    state_of(request).metrics.refused.labels(str(error.status_code)).inc()
+    headers = dict(error.headers or {})
+    if request.method == "POST":
+        headers["connection"] = "close"
+    word = ERRORS.get(error.status_code, "refused")
+    return answer(error.status_code, {"error": word, "message": error.detail}, headers)
+
+
+async def answer_failure(request: Request, error: Exception) -> Response:
+    """The answer for a defect of ours: no word of what was in hand."""
+    return answer(500, {"error": "failed", "message": "the receiver failed at this request"})
+
+
+def state_of(request: Request) -> State:
+    """What the routes share."""
+    state: State = request.app.state.receiver
+    return state
+
+
+ROUTES = [
+    Route("/", take, methods=["POST"]),
+    Route("/telemetry", take, methods=["POST"]),
+    Route("/healthz", healthz),
+    Route("/readyz", readyz),
+    Route("/metrics", metrics),
+    # Reading: whatever tells something of the events or of who sent them.
+    Route("/", front),
+    Route("/status", status),
+    Route("/instances/{instance_id:uuid}/batches", batches),
+]

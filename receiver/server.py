@@ -1,0 +1,137 @@
+"""The process around the application: one socket, one log, and an orderly end.
+
+SIGTERM and SIGINT end with exit code 0 once everything accepted is committed. No line of the log names a client.
+"""
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import structlog
+import uvicorn
+
+from penpot_telemetry.errors import ConfigError
+from receiver.app import create_app
+from receiver.pipeline import Found, Store, open_store
+from receiver.settings import Settings, address_file
+
+log = structlog.get_logger("receiver")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, telling when it listens."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until a signal. `announce` is given the URL once requests are answered."""
+    configure_log()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    listener = bind(settings.host, settings.port)
+    try:
+        with listener, open_store(settings.places) as store:
+            tell(store.found)
+            run(settings, store, listener, announce)
+    finally:
+        log.info("stopped")
+
+
+def run(settings: Settings, store: Store, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    """The server over an open store; the address file is there exactly while it listens."""
+    url = url_of(listener)
+    written = address_file(settings.places.warehouse)
+    config = uvicorn.Config(
+        create_app(store, settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+    )
+
+    def listening() -> None:
+        written.write_text(url + "\n")
+        announce(url)
+        log.info("listening", url=url, warehouse=str(settings.places.warehouse))
+
+    try:
+        Server(config, listening).run([listener])
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; it listens once the store is open. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def tell(found: Found) -> None:
+    """What the start came upon, when it was anything."""
+    if found != Found():
+        log.warning(
+            "recovered",
+            replayed=found.replayed,
+            torn_bytes=found.torn_bytes,
+            repeated_records=found.repeated_records,
+            damaged_bytes=found.damaged_bytes,
+            unloadable=found.unloadable,
+        )
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+class Quiet(logging.Handler):
+    """Lines of libraries as events of our log: the message and the type of an error, never the error's own words.
+
+    An exception's text may quote what was in hand, and a debug line of the server names the client.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One warning or error of a library."""
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        log.log(record.levelno, "library", logger=record.name, message=record.getMessage().split("\n")[0], error=kind)
+
+
+def configure_log() -> None:
+    """Lines on standard error: JSON for a machine, aligned for a terminal."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [Quiet(logging.WARNING)]
+    root.setLevel(logging.WARNING)

@@ -1,0 +1,90 @@
+"""What an operator may decide, as one frozen value; built once, at the edge, from options and RECEIVER_* variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from penpot_telemetry.errors import ConfigError
+from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
+from receiver.pipeline import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the server is told. Sizes in bytes, times in seconds.
+
+    `under_way` bounds the bodies inside at once, `at_work` those of them that are decoded or being written, and
+    `body_budget` the bytes of bodies in memory, half-read ones included.
+    """
+
+    places: Places
+    host: str = "127.0.0.1"
+    port: int = 6070
+    limits: Limits = RECEIPT
+    body_seconds: float = 30.0
+    under_way: int = 64
+    at_work: int = 8
+    body_budget: int = 256 * MIB
+    shutdown_seconds: float = 20.0
+
+
+VARIABLES = {
+    "RECEIVER_LANDFILL_DAYS": "remove days of the landfill after so many (default: keep all, a rebuild needs them)",
+    "RECEIVER_QUARANTINE_DAYS": "remove bodies that were put aside after so many days (14)",
+    "RECEIVER_QUARANTINE_MIB": "keep at most so many MiB of them, count the others (1024)",
+    "RECEIVER_BODY_MIB": "the largest body that is taken (16)",
+    "RECEIVER_DECODED_MIB": "the most that a body may inflate to (128)",
+    "RECEIVER_MAX_EVENTS": "the most events in one batch (100000)",
+    "RECEIVER_BODY_SECONDS": "how long a body may take to arrive (30)",
+    "RECEIVER_UNDER_WAY": "bodies inside at once, 503 for the next (64)",
+    "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
+    "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
+}
+"""The variables beside those of the options, with what they mean."""
+
+
+def read_settings(places: Places, host: str, port: int, environ: Mapping[str, str]) -> Settings:
+    """Settings from the places, the address and the environment. Raises ConfigError, naming the variable."""
+
+    def whole(name: str, default: int) -> int:
+        text = environ.get(name, "").strip()
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= len("999999999") and int(text) > 0):
+            raise ConfigError(f"{name} must be a whole number above 0, in plain digits: {VARIABLES[name]}")
+        return int(text)
+
+    keep_for_ever = 0
+    return Settings(
+        places=Places(
+            places.warehouse,
+            places.landfill,
+            places.quarantine,
+            quarantine_budget=whole("RECEIVER_QUARANTINE_MIB", 1024) * MIB,
+            quarantine_days=whole("RECEIVER_QUARANTINE_DAYS", 14),
+            landfill_days=whole("RECEIVER_LANDFILL_DAYS", keep_for_ever) or None,
+        ),
+        host=host,
+        port=port,
+        limits=Limits(
+            body=whole("RECEIVER_BODY_MIB", 16) * MIB,
+            decoded=whole("RECEIVER_DECODED_MIB", 128) * MIB,
+            events=whole("RECEIVER_MAX_EVENTS", 100_000),
+        ),
+        body_seconds=whole("RECEIVER_BODY_SECONDS", 30),
+        under_way=whole("RECEIVER_UNDER_WAY", 64),
+        body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
+        shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
+    )
+
+
+def places_beside(warehouse: Path, landfill: Path | None = None, quarantine: Path | None = None) -> Places:
+    """The places named, or the usual ones: folders beside the warehouse that bear its name."""
+    return Places(
+        warehouse, landfill or warehouse.with_suffix(".landfill"), quarantine or warehouse.with_suffix(".quarantine")
+    )
+
+
+def address_file(warehouse: Path) -> Path:
+    """Where a running server says at which URL it listens."""
+    return warehouse.with_suffix(".address")

@@ -1,0 +1,117 @@
+"""The one thread that writes: jobs in by a bounded queue, receipts out by futures, several jobs to a transaction.
+
+What waits while a transaction runs goes into the next one together, so many small batches cost few syncs. The thread
+also does what time asks for, between jobs.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Self
+
+import structlog
+
+from receiver.delivery import Receipt
+from receiver.pipeline import Job, Store, UnavailableError, receive, tidy
+
+TOGETHER = 16
+TIDY_SECONDS = 3600.0
+
+log = structlog.get_logger("receiver.writer")
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A job in the queue, and where its receipt will appear."""
+
+    job: Job
+    receipt: Future[Receipt] = field(default_factory=Future)
+
+
+class Writer:
+    """Owns the store while it runs. `on_commit` is told the seconds and the number of jobs of each transaction."""
+
+    def __init__(self, store: Store, on_commit: Callable[[float, int], None] = lambda *_: None) -> None:
+        self.store = store
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are being taken."""
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue."""
+        return self._queue.qsize()
+
+    def submit(self, job: Job) -> Future[Receipt]:
+        """Queue a job; the caller bounds how many it has under way. The future may raise UnavailableError."""
+        waiting = Waiting(job)
+        self._queue.put(waiting)
+        return waiting.receipt
+
+    def _run(self) -> None:
+        tidied = -TIDY_SECONDS
+        while True:
+            if time.monotonic() - tidied >= TIDY_SECONDS:
+                self._tidy()
+                tidied = time.monotonic()
+            try:
+                first = self._queue.get(timeout=TIDY_SECONDS)
+            except queue.Empty:
+                continue
+            if first is None:
+                return
+            group = [first]
+            while len(group) < TOGETHER and (more := self._next()) is not None:
+                group.append(more)
+            self._write(group)
+
+    def _next(self) -> Waiting | None:
+        """What waits already, without waiting; the sign to stop goes back to the end of the queue."""
+        try:
+            waiting = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if waiting is None:
+            self._queue.put(None)
+        return waiting
+
+    def _write(self, group: list[Waiting]) -> None:
+        started = time.perf_counter()
+        try:
+            receipts = receive(self.store, [waiting.job for waiting in group])
+        except UnavailableError as error:
+            log.warning("unavailable", reason=str(error), jobs=len(group))
+            for waiting in group:
+                waiting.receipt.set_exception(error)
+            return
+        except BaseException as error:
+            self.store.is_sound = False
+            log.error("failed", error=type(error).__name__, jobs=len(group))
+            for waiting in group:
+                waiting.receipt.set_exception(UnavailableError(f"the writer stopped at {type(error).__name__}"))
+            return
+        self._on_commit(time.perf_counter() - started, len(group))
+        for waiting, receipt in zip(group, receipts, strict=True):
+            waiting.receipt.set_result(receipt)
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self.store)
+        except Exception as error:
+            log.warning("not tidied", error=type(error).__name__)
