@@ -32,7 +32,11 @@ demo: $(READY)  ## the whole road on the embedded database, in under a minute
 
 test: $(READY)  ## lint, types, tests and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile tests
+	@$(BIN)/pytest --nbval --nbval-cell-timeout 300 notebooks
+
+notebooks: $(READY)  ## run the notebooks and keep what they print
+	@$(BIN)/python notebooks/execute.py
 
 lint: $(READY)  ## ruff on modules and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
