@@ -80,7 +80,7 @@ def plan_day(spec: FleetSpec, instance: Instance, people: Sequence[Profile], day
         starts = int(upgraded or day == instance.born or rng.random() < UNPLANNED_RESTARTS)
         login_pages = about(rng, 0.05 + 0.1 * len(visits))
     if instance.bot and instance.bot[0] <= day <= instance.bot[1]:
-        visits.append(_plan_bot(spec, instance, version, day))
+        visits += _plan_bot(spec, instance, version, day)
     visits.sort(key=lambda visit: (visit.start, visit.profile.number))
     silent = instance.silent is not None and instance.silent[0] <= day <= instance.silent[1]
     return DayPlan(instance, day, version, starts, login_pages, tuple(visits), not silent)
@@ -144,9 +144,9 @@ def bot_profile(spec: FleetSpec, instance: Instance) -> Profile:
     return Profile(identity, BOT_NUMBER, first, last, 1.0, 1.0, None, ())
 
 
-def _plan_bot(spec: FleetSpec, instance: Instance, version: str, day: date) -> Visit:
+def _plan_bot(spec: FleetSpec, instance: Instance, version: str, day: date) -> list[Visit]:
+    """The bot's even share of its events on this day; no visit when none is left for the day."""
     profile = bot_profile(spec, instance)
-    days = (profile.left - profile.joined).days + 1
-    done = (day - profile.joined).days
-    share, rest = divmod(spec.faults.bot_events, days)
-    return Visit(profile, 0, version, ((habits.BOT_READ, share + (done < rest)),))
+    share, rest = divmod(spec.faults.bot_events, (profile.left - profile.joined).days + 1)
+    count = share + ((day - profile.joined).days < rest)
+    return [Visit(profile, 0, version, ((habits.BOT_READ, count),))] if count else []

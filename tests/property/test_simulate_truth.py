@@ -87,7 +87,7 @@ specs = st.builds(
     send_hours=st.sampled_from([3, 24]),
     page=st.sampled_from([7, 100, 10_000]),
 )
-slow = settings(max_examples=25, deadline=None)
+slow = settings(max_examples=40, deadline=None)
 
 
 @slow

@@ -134,7 +134,7 @@ def test_every_kind_of_event_is_one_that_penpot_sends() -> None:
         for event in map(json.loads, lines):
             penpots[event["source"], event["type"], event["name"]] |= event["props"].keys()
             contexts[event["source"]] |= event["context"].keys()
-    fleet = Fleet(replace(SMALL, sizes=(250,), instances=1, days=25, established=1.0, first_day=date(2026, 7, 20)))
+    fleet = Fleet(replace(SMALL, sizes=(120, 60, 40, 30), instances=4, established=1.0, first_day=date(2026, 7, 20)))
     ours: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
     for plan in fleet.plans():
         for row in fleet.rows(plan, "current"):
@@ -240,10 +240,12 @@ def test_a_sender_posts_numbered_pages_with_running_totals(hours: int) -> None:
 
 
 def test_the_pages_of_a_day_are_its_events_in_order() -> None:
-    fleet = Fleet(replace(SMALL, send_hours=3, page=40))
+    fleet = Fleet(replace(SMALL, send_hours=3, page=37, activity=2.0, plain=1.0, first_day=date(2026, 7, 20)))
     rows: defaultdict[int, list[EventRow]] = defaultdict(list)
     for batch in fleet.batches():
-        rows[batch.instance.number] += fleet.batch_rows(batch)
+        page = fleet.batch_rows(batch)
+        assert [json.loads(text) for text in fleet.batch_columns(batch).props] == [plain(row.props) for row in page]
+        rows[batch.instance.number] += page
     for instance in fleet.instances:
         plans = [fleet.plan(instance, day) for day in fleet.days()]
         assert rows[instance.number] == [row for plan in plans for row in fleet.rows(plan)]
