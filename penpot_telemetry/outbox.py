@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Literal
 from uuid import UUID
 
@@ -35,25 +36,31 @@ def ensure_schema(conn: Connection) -> None:
         for file in (files("penpot_telemetry") / "sql").iterdir()
         if file.name[:3].isdigit() and file.name.endswith(".sql")
     )
-    latest = steps[-1][0]
-    if _read_version(conn) == latest:
+    if _read_version(conn) == steps[-1][0]:
         return
-    with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
-        version = _read_version(conn)
-        if version > latest:
-            raise DatabaseError(
-                f"database: schema penpot_telemetry is version {version}, made by a newer release: "
-                f"this one knows {latest}, upgrade it"
-            )
-        if _missing(conn, "SELECT to_regnamespace('penpot_telemetry')"):
-            conn.execute("CREATE SCHEMA penpot_telemetry")
-        for number, file in steps:
-            if number > version:
-                conn.execute(file.read_text(encoding="utf-8"))
-                if number == 1:
-                    conn.execute("INSERT INTO penpot_telemetry.state (schema_version) VALUES (1)")
-                conn.execute("UPDATE penpot_telemetry.state SET schema_version = %s", (number,))
+    conn.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))  # before the transaction, or it sees what was before
+    try:
+        with conn.transaction():
+            _upgrade(conn, steps)
+    finally:
+        conn.execute("SELECT pg_advisory_unlock(%s)", (_SETUP_LOCK,))
+
+
+def _upgrade(conn: Connection, steps: Sequence[tuple[int, Traversable]]) -> None:
+    version, latest = _read_version(conn), steps[-1][0]
+    if version > latest:
+        raise DatabaseError(
+            f"database: schema penpot_telemetry is version {version}, made by a newer release: "
+            f"this one knows {latest}, upgrade it"
+        )
+    if _missing(conn, "SELECT to_regnamespace('penpot_telemetry')"):
+        conn.execute("CREATE SCHEMA penpot_telemetry")
+    for number, file in steps:
+        if number > version:
+            conn.execute(file.read_text(encoding="utf-8"))
+            if number == 1:
+                conn.execute("INSERT INTO penpot_telemetry.state (schema_version) VALUES (1)")
+            conn.execute("UPDATE penpot_telemetry.state SET schema_version = %s", (number,))
 
 
 def _read_version(conn: Connection) -> int:
@@ -317,24 +324,28 @@ def _take(conn: Connection, query: str, tried: Sequence[int]) -> Segment | None:
 
 _PUSH_SEGMENT = """
 INSERT INTO penpot_telemetry.segment (position, row_ids, half_of, suspect)
-SELECT coalesce(min(position), 0) - 1, %(row_ids)s::uuid[], %(half_of)s, %(suspect)s FROM penpot_telemetry.segment
+SELECT {position}, %(row_ids)s::uuid[], %(half_of)s, %(suspect)s FROM penpot_telemetry.segment
 RETURNING position
 """
+_PUSH_FIRST = _PUSH_SEGMENT.format(position="coalesce(min(position), 0) - 1")
+_PUSH_LAST = _PUSH_SEGMENT.format(position="coalesce(max(position), 0) + 1")
 
 
-def push_segment(conn: Connection, row_ids: str, half_of: UUID, *, suspect: bool = False) -> int:
-    """Puts rows before all that wait, and says at which position."""
-    found = conn.execute(_PUSH_SEGMENT, {"row_ids": row_ids, "half_of": half_of, "suspect": suspect}).fetchone()
+def push_segment(conn: Connection, row_ids: str, half_of: UUID, *, suspect: bool = False, last: bool = False) -> int:
+    """Puts rows before all that wait, or behind, and says at which position."""
+    query = _PUSH_LAST if last else _PUSH_FIRST
+    found = conn.execute(query, {"row_ids": row_ids, "half_of": half_of, "suspect": suspect}).fetchone()
     assert found is not None  # noqa: S101  an INSERT that does not raise returns its row
     return int(found[0])
 
 
-def push_halves(conn: Connection, row_ids: str, half_of: UUID) -> None:
-    """Puts the two halves of rows before all that wait, the first and smaller half first."""
+def push_halves(conn: Connection, row_ids: str, half_of: UUID, *, last: bool = False) -> None:
+    """Puts the two halves of rows before all that wait, or behind; the first half is the smaller one."""
     ids = row_ids.strip("{}").split(",")
     middle = len(ids) // 2
-    push_segment(conn, _array(ids[middle:]), half_of)
-    push_segment(conn, _array(ids[:middle]), half_of)
+    halves = [_array(ids[:middle]), _array(ids[middle:])]
+    for half in halves if last else reversed(halves):
+        push_segment(conn, half, half_of, last=last)
 
 
 def _array(ids: Sequence[str]) -> str:

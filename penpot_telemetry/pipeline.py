@@ -302,7 +302,7 @@ def take_back(conn: Connection, page: Page, answer: Answer, report: Report, witn
     """What follows a refusal; says why the pass must stop, if it must."""
     report.refused += 1
     if page.event_count > 1:
-        split_page(conn, page, answer)
+        split_page(conn, page, answer, last=witness.probes is not None)
     elif witness.accepted:
         set_aside_page(conn, page, answer, report)
     else:
@@ -318,11 +318,11 @@ def take_back(conn: Connection, page: Page, answer: Answer, report: Report, witn
     return None
 
 
-def split_page(conn: Connection, page: Page, answer: Answer) -> None:
-    """Ends a refused page; its rows wait as two halves, before all others."""
+def split_page(conn: Connection, page: Page, answer: Answer, *, last: bool = False) -> None:
+    """Ends a refused page; its rows wait as two halves, before all others or behind."""
     with conn.transaction():
         outbox.refuse_page(conn, page, answer.receipt)
-        outbox.push_halves(conn, page.row_ids, page.batch_id)
+        outbox.push_halves(conn, page.row_ids, page.batch_id, last=last)
 
 
 def put_back_page(conn: Connection, page: Page, answer: Answer) -> int:
@@ -556,18 +556,20 @@ class Mismatch:
 
 
 def verify_ledger(conn: Connection, endpoint: Endpoint, settings: Settings) -> tuple[int, Sequence[Mismatch]]:
-    """Holds the ledger against the receiver's: how many batches agree, and those that do not.
-
-    A batch that is still frozen here may or may not be there: its answer was lost.
-    """
+    """Holds the ledger against the receiver's: how many batches agree, and those that do not."""
     with store.database_errors():
         instance_id = outbox.read_state(conn).instance_id
         if instance_id is None:
             return 0, []
-        sent = {entry.batch_id: entry for entry in outbox.read_ledger(conn) if entry.outcome != "refused"}
-        frozen = outbox.fetch_page(conn)
+        return compare_ledgers(conn, send.fetch_received(endpoint, instance_id, settings))
+
+
+def compare_ledgers(conn: Connection, received: Iterable[send.Received]) -> tuple[int, Sequence[Mismatch]]:
+    """How many batches agree, and those that do not. A frozen batch may or may not be there: its answer was lost."""
+    sent = {entry.batch_id: entry for entry in outbox.read_ledger(conn) if entry.outcome != "refused"}
+    frozen = outbox.fetch_page(conn)
     agreed, mismatches = 0, []
-    for there in send.fetch_received(endpoint, instance_id, settings):
+    for there in received:
         here = sent.pop(there.batch_id, None)
         if here is None:
             if frozen is None or frozen.batch_id != there.batch_id:

@@ -1,0 +1,401 @@
+"""The frozen page, the ledger, and what becomes of pages that are refused."""
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import Connection, errors
+
+from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.errors import BusyError, DatabaseError
+from penpot_telemetry.send import Answer, Received
+from tests.conftest import TEMPLATE, Receiver, make_events, names_of
+
+# -- the schema ------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_made_once_however_many_ask(empty_database: Mapping[str, str]) -> None:
+    def ask() -> None:
+        with store.connect(empty_database) as conn:
+            outbox.ensure_schema(conn)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.connect(empty_database) as conn:
+        assert conn.execute("SELECT count(*) FROM penpot_telemetry.state").fetchone() == (1,)
+
+
+def test_a_schema_of_a_newer_release_is_left_alone(conn: Connection) -> None:
+    conn.execute("UPDATE penpot_telemetry.state SET schema_version = 999")
+    with pytest.raises(DatabaseError, match="newer release"):
+        outbox.ensure_schema(conn)
+
+
+def test_the_database_itself_allows_one_frozen_page(conn: Connection, settings: Settings) -> None:
+    pipeline.record_events(conn, make_events(2), settings)
+    assert pipeline.freeze_page(conn, settings)
+    with pytest.raises(errors.UniqueViolation):
+        pipeline.freeze_page(conn, replace(settings, page_rows=1))
+
+
+# -- freezing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_page_is_what_will_be_sent(conn: Connection, shipping: Settings, receiver: Receiver) -> None:
+    pipeline.record_events(conn, make_events(3), shipping)
+    frozen = pipeline.freeze_page(conn, shipping)
+    assert frozen is not None
+    assert outbox.fetch_page(conn) == frozen
+    pipeline.run_pass(conn, shipping)
+    assert receiver.bodies == [frozen.body]
+
+
+def test_freezing_that_is_rolled_back_never_was(conn: Connection, settings: Settings) -> None:
+    pipeline.record_events(conn, make_events(3), settings)
+    with conn.transaction(force_rollback=True):
+        assert pipeline.freeze_page(conn, settings)
+    assert outbox.fetch_page(conn) is None
+    assert outbox.read_state(conn).next_seq == 1
+    assert pipeline.read_status(conn, settings).adds_up
+
+
+def test_settling_that_is_rolled_back_never_was(conn: Connection, settings: Settings) -> None:
+    pipeline.record_events(conn, make_events(3), settings)
+    page = pipeline.freeze_page(conn, settings)
+    assert page is not None
+    answer = Answer("accepted", "", {"status": 204})
+    with conn.transaction(force_rollback=True):
+        pipeline.settle_page(conn, page, answer, pipeline.Report())
+    assert outbox.fetch_page(conn) == page
+    assert (store.count_rows(conn), outbox.read_state(conn).shipped) == (3, 0)
+    pipeline.settle_page(conn, page, answer, pipeline.Report())
+    assert (store.count_rows(conn), outbox.read_state(conn).shipped) == (0, 3)
+
+
+def test_a_page_is_settled_once(conn: Connection, settings: Settings) -> None:
+    pipeline.record_events(conn, make_events(3), settings)
+    page = pipeline.freeze_page(conn, settings)
+    assert page is not None
+    answer = Answer("accepted", "", {"status": 204})
+    pipeline.settle_page(conn, page, answer, pipeline.Report())
+    with pytest.raises(DatabaseError, match="no longer frozen"):
+        pipeline.settle_page(conn, page, answer, pipeline.Report())
+    assert outbox.read_state(conn).shipped == 3
+
+
+def test_a_preview_is_the_page_to_come_and_changes_nothing(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(3), shipping)
+    before = outbox.read_state(conn)
+    page = pipeline.preview_page(conn, shipping)
+    assert page is not None
+    assert outbox.read_state(conn) == before
+    pipeline.run_pass(conn, shipping)
+    assert json.loads(receiver.bodies[0])["events"] == json.loads(page.body)["events"]
+
+
+def test_a_row_that_the_format_cannot_carry_is_set_aside(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(5), shipping)
+    conn.execute("""UPDATE audit_log SET context = '{"~:x": "~unonsense"}' WHERE name = 'e-3'""")
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.quarantined, report.failure) == (4, 1, None)
+    (aside,) = outbox.read_quarantine(conn)
+    assert (aside.name, aside.reason.startswith("cannot be written")) == ("e-3", True)
+    assert "e-3" not in names_of(receiver.bodies[0])
+    assert pipeline.read_status(conn, shipping).adds_up
+
+
+def test_a_row_larger_than_a_page_is_set_aside(
+    conn: Connection, shipping: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.record_events(conn, make_events(5), shipping)
+    conn.execute("UPDATE audit_log SET props = jsonb_build_object('x', repeat('y', 5000)) WHERE name = 'e-3'")
+    monkeypatch.setattr(store.fetch_oldest, "__defaults__", (store.NO_IDS, 4000))
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.quarantined) == (4, 1)
+    assert pipeline.read_status(conn, shipping).adds_up
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+class Choosy:
+    """A receiver that refuses a batch with a bad event in it, and remembers what it accepted."""
+
+    def __init__(self, bad: set[str], status: int = 400) -> None:
+        self.bad = bad
+        self.status = status
+        self.requests = 0
+        self.accepted: list[str] = []
+
+    def __call__(self, body: bytes) -> tuple[int, bytes]:
+        self.requests += 1
+        names = names_of(body)
+        if self.bad.intersection(names):
+            return self.status, b""
+        self.accepted += names
+        return 204, b""
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+def test_a_refused_page_is_split_until_the_bad_row_stands_alone(
+    conn: Connection, shipping: Settings, receiver: Receiver, status: int
+) -> None:
+    pipeline.record_events(conn, make_events(100), shipping)
+    receiver.reply = choosy = Choosy({"e-37"}, status)
+    report = pipeline.run_pass(conn, shipping)
+    assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(100) if n != 37)
+    assert (report.shipped, report.quarantined, report.failure) == (99, 1, None)
+    (aside,) = outbox.read_quarantine(conn)
+    assert (aside.name, str(status) in aside.reason) == ("e-37", True)
+    assert pipeline.read_status(conn, shipping).adds_up
+
+
+@pytest.mark.parametrize("bad", [{0}, {9}, {0, 9}, {0, 1, 2}, {3, 7}, set(range(9)), {1, 2, 4, 8}])
+def test_any_number_of_bad_rows_is_found(
+    conn: Connection, shipping: Settings, receiver: Receiver, bad: set[int]
+) -> None:
+    pipeline.record_events(conn, make_events(20), shipping)
+    ordered = [row.name for row in store.fetch_oldest(conn, 20).rows]
+    names = {ordered[n] for n in bad}
+    receiver.reply = choosy = Choosy(names)
+    pipeline.run_pass(conn, shipping)
+    assert sorted(choosy.accepted) == sorted(set(ordered) - names)
+    assert {aside.name for aside in outbox.read_quarantine(conn)} == names
+    assert pipeline.read_status(conn, shipping).adds_up
+
+
+def test_sequence_numbers_of_accepted_batches_have_no_gap(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(50), shipping)
+    receiver.reply = Choosy({"e-5", "e-44"})
+    pipeline.run_pass(conn, shipping)
+    entries = list(outbox.read_ledger(conn))
+    accepted = [entry.seq for entry in entries if entry.outcome == "accepted"]
+    assert accepted == list(range(1, len(accepted) + 1))
+    assert len(entries) == len(receiver.bodies)
+    assert len({entry.batch_id for entry in entries}) == len(entries)
+
+
+def test_a_refusal_that_is_interrupted_goes_on_in_the_next_pass(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(40), shipping)
+    choosy = Choosy({"e-11"})
+    receiver.reply = lambda body: choosy(body) if len(receiver.bodies) % 3 else (500, b"")
+    for _ in range(20):
+        pipeline.run_pass(conn, shipping)
+        assert pipeline.read_status(conn, shipping).adds_up
+    assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(40) if n != 11)
+    assert store.count_rows(conn) == 0
+
+
+def test_a_batch_too_large_for_the_server_heals_by_splitting(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(100), shipping)
+    receiver.reply = lambda body: (413 if len(names_of(body)) > 30 else 204, b"")
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.quarantined, report.failure) == (100, 0, None)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_a_server_that_refuses_everything_gets_no_row_blamed(
+    conn: Connection, shipping: Settings, receiver: Receiver, status: int
+) -> None:
+    pipeline.record_events(conn, make_events(1000), shipping)
+    receiver.reply = lambda _: (status, b"")
+    requests: list[int] = []
+    for _ in range(4):
+        report = pipeline.run_pass(conn, shipping)
+        requests.append(len(receiver.bodies) - sum(requests))
+        assert report.failure is not None
+        assert "address or the rights" in report.failure
+        assert report.pending == 1000
+    assert requests == [13, 4, 4, 4]
+    assert outbox.read_quarantine(conn) == []
+    receiver.reply = choosy = Choosy(set())
+    assert pipeline.run_pass(conn, shipping).shipped == 1000
+    assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(1000))
+
+
+def test_a_lone_refused_row_is_kept_until_another_is_accepted(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(1), shipping)
+    receiver.reply = Choosy({"e-0"})
+    report = pipeline.run_pass(conn, shipping)
+    assert report.failure is not None
+    assert (report.quarantined, report.pending) == (0, 1)
+    pipeline.record_events(conn, make_events(1, start=1), shipping)
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.failure, report.shipped, report.quarantined, report.pending) == (None, 1, 1, 0)
+
+
+def test_rows_that_gc_took_from_a_split_page_are_not_missed(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(40), shipping)
+    receiver.reply = lambda _: (400 if len(receiver.bodies) <= 2 else 500, b"")
+    pipeline.run_pass(conn, replace(shipping, cap_rows=15))
+    assert pipeline.read_status(conn, shipping).state.dropped == 25
+    receiver.reply = Choosy(set())
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.pending) == (15, 0)
+    assert pipeline.read_status(conn, shipping).adds_up
+    assert outbox.count_waiting(conn) == 0
+
+
+# -- the cost of one bad row -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(postgres: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A database in which ten thousand events wait."""
+    with psycopg.connect(**postgres, autocommit=True) as admin:  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE crowd TEMPLATE {TEMPLATE}")
+        yield {**postgres, "dbname": "crowd"}
+        admin.execute("DROP DATABASE crowd WITH (FORCE)")
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[tuple[str, list[bytes], list[int]]]:
+    """Refuses a body that holds the bytes it is given; the bodies are counted."""
+    needle: list[bytes] = []
+    counts: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            names = set(names_of(self.rfile.read(int(self.headers["Content-Length"]))))
+            counts.append(len(names))
+            self.send_response(400 if names.intersection(name.decode() for name in needle) else 204)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    server.daemon_threads = True
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", needle, counts
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_one_bad_row_in_ten_thousand_costs_at_most_28_requests(
+    crowd: Mapping[str, str], settings: Settings, refusing_server: tuple[str, list[bytes], list[int]]
+) -> None:
+    url, needle, counts = refusing_server
+    shipping = replace(settings, database=crowd, endpoint=Endpoint(url))
+    chance = random.Random(7)  # noqa: S311  a seed, so that a failure can be seen again
+    costs = {}
+    for place in (0, 9_999, chance.randrange(10_000)):
+        with store.connect(crowd) as conn:
+            pipeline.record_events(conn, make_events(10_000), shipping)
+            needle[:] = [store.fetch_oldest(conn, 10_000).rows[place].name.encode()]
+            counts.clear()
+            report = pipeline.run_pass(conn, shipping)
+        assert (report.shipped, report.quarantined, report.pending) == (9_999, 1, 0)
+        costs[place] = len(counts)
+    assert max(costs.values()) <= 28, costs
+
+
+# -- the quarantine --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_one_aside(conn: Connection, shipping: Settings, receiver: Receiver) -> UUID:
+    """The id of a row that was set aside."""
+    pipeline.record_events(conn, make_events(8), shipping)
+    receiver.reply = Choosy({"e-5"})
+    pipeline.run_pass(conn, shipping)
+    (aside,) = outbox.read_quarantine(conn)
+    return aside.id
+
+
+def test_a_retried_row_is_as_it_was_and_is_shipped(
+    conn: Connection, shipping: Settings, receiver: Receiver, with_one_aside: UUID
+) -> None:
+    receiver.reply = choosy = Choosy(set())
+    assert pipeline.retry_quarantined(conn, [with_one_aside]) == 1
+    assert pipeline.read_status(conn, shipping).adds_up
+    row = conn.execute("SELECT id, name, context, ip_addr::text FROM audit_log").fetchone()
+    assert row == (with_one_aside, "e-5", {"~:browser": "Chrome"}, "0.0.0.0/32")
+    pipeline.run_pass(conn, shipping)
+    assert choosy.accepted == ["e-5"]
+    state = outbox.read_state(conn)
+    assert (state.shipped, state.quarantined, state.missing) == (8, 0, 0)
+
+
+def test_a_dropped_row_counts_as_dropped(conn: Connection, shipping: Settings, with_one_aside: UUID) -> None:
+    assert pipeline.drop_quarantined(conn, [UUID(int=1)]) == 0
+    assert pipeline.drop_quarantined(conn) == 1
+    state = outbox.read_state(conn)
+    assert (state.shipped, state.quarantined, state.dropped) == (7, 0, 1)
+    assert pipeline.read_status(conn, shipping).adds_up
+    assert outbox.read_quarantine(conn) == []
+    assert with_one_aside.version == 4
+
+
+def test_the_quarantine_is_not_touched_beside_a_sender(
+    conn: Connection, database: Mapping[str, str], with_one_aside: UUID
+) -> None:
+    with store.connect(database) as other, outbox.hold_road(other), pytest.raises(BusyError):
+        pipeline.retry_quarantined(conn, [with_one_aside])
+
+
+# -- the ledger against the receiver's -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Receiver) -> list[Received]:
+    """What the receiver has of two batches that were answered and one whose answer was lost."""
+    paged = replace(shipping, page_rows=2)
+    pipeline.record_events(conn, make_events(6), paged)
+    receiver.reply = lambda _: (204 if len(receiver.bodies) < 3 else 500, b"")
+    pipeline.run_pass(conn, paged)
+    frozen = outbox.fetch_page(conn)
+    assert frozen is not None
+    settled = [Received(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in outbox.read_ledger(conn)]
+    return [*settled, Received(frozen.batch_id, frozen.seq, frozen.digest, frozen.event_count, "accepted")]
+
+
+Change = Callable[[list[Received]], list[Received]]
+
+
+@pytest.mark.parametrize(
+    ("change", "agreed", "differences"),
+    [
+        (lambda there: there, 2, []),
+        (lambda there: there[:2], 2, []),
+        (lambda there: there[1:], 1, ["is not at the receiver"]),
+        (lambda there: [replace(there[0], digest="sha256:00"), *there[1:]], 1, ["differs"]),
+        (lambda there: [there[0], replace(there[1], events=99)], 1, ["differs"]),
+        (lambda there: [*there, replace(there[0], batch_id=UUID(int=9))], 2, ["is not in this ledger"]),
+    ],
+)
+def test_the_ledger_is_held_against_the_receivers(
+    conn: Connection, two_settled_one_frozen: list[Received], change: Change, agreed: int, differences: list[str]
+) -> None:
+    found, mismatches = pipeline.compare_ledgers(conn, change(two_settled_one_frozen))
+    assert found == agreed
+    assert [mismatch.difference.split(" in sequence")[0] for mismatch in mismatches] == differences
