@@ -89,6 +89,12 @@ class FleetSpec:
     releases: tuple[Release, ...] = habits.RELEASES
     faults: Faults = field(default_factory=Faults)
 
+    def __post_init__(self) -> None:
+        if 24 % self.send_hours:
+            raise ValueError(f"send_hours: found {self.send_hours}, expected a divisor of 24 (3 is Penpot's own)")
+        if min(self.sizes, default=1) < 1 or min(self.days, self.page) < 1:
+            raise ValueError("sizes, days and page: expected 1 or more, a Penpot has at least one person")
+
     @property
     def last_day(self) -> date:
         """The last day with events."""
@@ -258,7 +264,7 @@ def _found(spec: FleetSpec, number: int) -> Instance:
         born = spec.first_day - timedelta(days=20 + int(age * 400))
     else:
         born = spec.first_day + timedelta(days=int(spec.days * birth ** (1 / (1 + spec.growth))))
-    # A Penpot of three people is given up sooner than one of a hundred: half-lives of about one and eight years.
+    # A Penpot of three people is given up sooner than one of a hundred: half-lives of about one and six years.
     mean_life = (500.0 if size < 5 else 3000.0) / spec.churn if spec.churn else math.inf  # noqa: PLR2004
     died = max(born, spec.first_day).toordinal() + 1 + life * mean_life
     return Instance(

@@ -9,10 +9,12 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from penpot_telemetry.anonymise import anonymise
 from penpot_telemetry.events import CONTEXT_KEYS, FRONTEND_TYPES, ZERO_UUID
 from penpot_telemetry.simulate import Fleet, FleetSpec, demo_fleet
 from penpot_telemetry.simulate.habits import FEATURE_NAMES, HOLIDAYS
@@ -98,6 +100,21 @@ def test_rows_and_columns_are_what_the_safe_sets_leave_of_the_audit_events() -> 
                 if field == "context"
                 else flat == expected
             )
+
+
+def test_the_anonymiser_makes_the_rows_of_the_audit_events() -> None:
+    fleet = Fleet(SMALL)
+    for plan in fleet.plans():
+        for event, row in zip(fleet.audit_events(plan), fleet.rows(plan, "first"), strict=True):
+            kept = anonymise(event)
+            assert (kept.name, kept.type, kept.profile_id.bytes) == (row.name, row.type, row.profile_id)
+            assert dict(kept.context) == plain(row.context)
+
+
+@pytest.mark.parametrize("wrong", [{"send_hours": 5}, {"sizes": (3, 0)}, {"days": 0}, {"page": 0}])
+def test_a_spec_that_describes_no_fleet_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        replace(SMALL, **wrong)
 
 
 def test_the_current_dialect_tells_origins_and_keeps_props_without_the_person() -> None:
