@@ -193,8 +193,22 @@ def keep_instance_id(conn: Connection, chosen: UUID | None, candidate: UUID) -> 
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Row ids that are frozen before any new row."""
+
+    position: int
+    row_ids: str
+    half_of: UUID
+    suspect: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """The frozen page: `body` is the complete POST body, `row_ids` the array text of its rows' ids."""
+    """The frozen page: `body` is the complete POST body, `row_ids` the array text of its rows' ids.
+
+    `half_of` is the refused whole that it is a half of, and `suspect` says that the other half was accepted.
+    """
 
     batch_id: UUID
     seq: int
@@ -204,9 +218,10 @@ class Page:
     event_count: int
     frozen_at: datetime
     half_of: UUID | None
+    suspect: bool
 
 
-_PAGE_COLUMNS = "batch_id, seq, row_ids::text AS row_ids, body, digest, event_count, frozen_at, half_of"
+_PAGE_COLUMNS = "batch_id, seq, row_ids::text AS row_ids, body, digest, event_count, frozen_at, half_of, suspect"
 _SELECT = "SELECT {columns} FROM penpot_telemetry.outbox"
 _SELECT_PAGE = _SELECT.format(columns=_PAGE_COLUMNS)
 
@@ -219,15 +234,16 @@ def fetch_page(conn: Connection) -> Page | None:
 
 _INSERT_PAGE = (
     """
-INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, half_of)
-VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(half_of)s)
+INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, half_of, suspect)
+VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(half_of)s,
+    %(suspect)s)
 RETURNING """
     + _PAGE_COLUMNS
 )
 
 
-def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, half_of: UUID | None) -> Page:
-    """Freezes a batch with its bytes, and takes its sequence number."""
+def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, part: Segment | None) -> Page:
+    """Freezes a batch with its bytes, and takes its sequence number; `part` is what its rows waited as."""
     assert envelope.batch_id and envelope.batch_seq and envelope.digest and envelope.event_count  # noqa: S101
     page = {
         "batch_id": envelope.batch_id,
@@ -236,7 +252,8 @@ def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, half_of: 
         "body": build_events(envelope),
         "digest": envelope.digest,
         "event_count": envelope.event_count,
-        "half_of": half_of,
+        "half_of": part.half_of if part else None,
+        "suspect": part.suspect if part else False,
     }
     with conn.cursor(row_factory=class_row(Page), binary=True) as cursor:
         frozen = cursor.execute(_INSERT_PAGE, page).fetchone()
@@ -276,17 +293,6 @@ def _close_page(conn: Connection, page: Page, outcome: Outcome, receipt: Mapping
 # -- what was split off ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Row ids that are frozen before any new row."""
-
-    position: int
-    row_ids: str
-    half_of: UUID
-    suspect: bool
-    size: int
-
-
 _TAKE_SEGMENT = """
 DELETE FROM penpot_telemetry.segment WHERE position = ({choice})
 RETURNING position, row_ids::text AS row_ids, half_of, suspect, cardinality(row_ids) AS size
@@ -323,18 +329,18 @@ def _take(conn: Connection, query: str, tried: Sequence[int]) -> Segment | None:
 
 
 _PUSH_SEGMENT = """
-INSERT INTO penpot_telemetry.segment (position, row_ids, half_of, suspect)
-SELECT {position}, %(row_ids)s::uuid[], %(half_of)s, %(suspect)s FROM penpot_telemetry.segment
+INSERT INTO penpot_telemetry.segment (position, row_ids, half_of)
+SELECT {position}, %(row_ids)s::uuid[], %(half_of)s FROM penpot_telemetry.segment
 RETURNING position
 """
 _PUSH_FIRST = _PUSH_SEGMENT.format(position="coalesce(min(position), 0) - 1")
 _PUSH_LAST = _PUSH_SEGMENT.format(position="coalesce(max(position), 0) + 1")
 
 
-def push_segment(conn: Connection, row_ids: str, half_of: UUID, *, suspect: bool = False, last: bool = False) -> int:
+def push_segment(conn: Connection, row_ids: str, half_of: UUID, *, last: bool = False) -> int:
     """Puts rows before all that wait, or behind, and says at which position."""
     query = _PUSH_LAST if last else _PUSH_FIRST
-    found = conn.execute(query, {"row_ids": row_ids, "half_of": half_of, "suspect": suspect}).fetchone()
+    found = conn.execute(query, {"row_ids": row_ids, "half_of": half_of}).fetchone()
     assert found is not None  # noqa: S101  an INSERT that does not raise returns its row
     return int(found[0])
 

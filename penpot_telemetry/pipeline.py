@@ -230,8 +230,9 @@ class Witness:
     """Whether a refused row may be blamed: only once this server has accepted something in this pass.
 
     A wrong address, a missing right or a broken server refuse everything; the rows are not at fault then, and none
-    is set aside. So after a row alone was refused, a few other pages are tried first: `tried` are the places of the
-    rows refused alone, `probes` what is left to try (None: the usual order).
+    is set aside. (A row whose other half was accepted is at fault for certain.) So after a row alone was refused, a
+    few other pages are tried first: `tried` are the places of the rows refused alone, `probes` what is left to try
+    (None: the usual order).
     """
 
     accepted: bool = False
@@ -303,7 +304,7 @@ def take_back(conn: Connection, page: Page, answer: Answer, report: Report, witn
     report.refused += 1
     if page.event_count > 1:
         split_page(conn, page, answer, last=witness.probes is not None)
-    elif witness.accepted:
+    elif witness.accepted or page.suspect:
         set_aside_page(conn, page, answer, report)
     else:
         witness.tried.append(put_back_page(conn, page, answer))
@@ -329,7 +330,7 @@ def put_back_page(conn: Connection, page: Page, answer: Answer) -> int:
     """Ends a refused page of one row that cannot be blamed yet; says where the row waits."""
     with conn.transaction():
         outbox.refuse_page(conn, page, answer.receipt)
-        return outbox.push_segment(conn, page.row_ids, page.batch_id, suspect=True)
+        return outbox.push_segment(conn, page.row_ids, page.half_of or page.batch_id)
 
 
 def set_aside_page(conn: Connection, page: Page, answer: Answer, report: Report) -> None:
@@ -355,7 +356,7 @@ def freeze_page(
         state = outbox.add_up(conn)
         instance_id = keep_instance_id(conn, settings)
         while (taken := take_rows(conn, settings, report, witness)) is not None:
-            found, half_of = taken
+            found, part = taken
             try:
                 events = batch.encode_events(found.rows)
             except EncodeError:
@@ -376,13 +377,13 @@ def freeze_page(
             digest=payload.digest_events(events),
             totals=state.totals,
         )
-        return outbox.insert_page(conn, envelope, store.format_ids(found.ids), half_of)
+        return outbox.insert_page(conn, envelope, store.format_ids(found.ids), part)
 
 
 def take_rows(
     conn: Connection, settings: Settings, report: Report, witness: Witness
-) -> tuple[store.PageRows, UUID | None] | None:
-    """The rows of the next page, and what they are half of: what was split off first, then the oldest.
+) -> tuple[store.PageRows, outbox.Segment | None] | None:
+    """The rows of the next page, and what they waited as: what was split off first, then the oldest.
 
     While a first acceptance is looked for, the largest part comes first, then new rows, then single rows from the end.
     """
@@ -398,14 +399,14 @@ def take_rows(
 
 def _take_waiting(
     conn: Connection, take: Callable[[], outbox.Segment | None]
-) -> tuple[store.PageRows, UUID | None] | None:
+) -> tuple[store.PageRows, outbox.Segment | None] | None:
     while (segment := take()) is not None:
         if segment.suspect and segment.size > 1:  # it would be refused: not worth a request
             outbox.push_halves(conn, segment.row_ids, uuid4())
             continue
         found = store.fetch_by_id(conn, segment.row_ids)
         if found.rows:  # gc may have left none
-            return found, segment.half_of
+            return found, segment
     return None
 
 

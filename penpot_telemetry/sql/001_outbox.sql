@@ -31,7 +31,8 @@ CREATE TABLE penpot_telemetry.outbox (
     digest      text        NOT NULL,
     event_count integer     NOT NULL CHECK (event_count > 0),
     frozen_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    half_of     uuid        NULL
+    half_of     uuid        NULL,
+    suspect     boolean     NOT NULL DEFAULT false
 );
 ALTER TABLE penpot_telemetry.outbox ALTER COLUMN body SET STORAGE EXTERNAL;
 
