@@ -17,8 +17,11 @@ from uuid import UUID, uuid4
 from penpot_telemetry.errors import InvalidEventError
 from penpot_telemetry.events import CONTEXT_KEYS, FRONTEND_TYPES, ZERO_UUID, AuditEvent, Origin, TelemetryEvent
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,250}")
-"""ASCII only: a name is a word of the program, and the letters of all scripts would let names of people through."""
+NAME = re.compile(r"(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{1,250}")
+"""ASCII only: a name is a word of the program, and the letters of all scripts would let names of people through.
+
+Without a letter it is no word but a number: an instant, a telephone, an address.
+"""
 
 BACKEND_TYPE = re.compile(r"[a-z-]{1,50}")
 
@@ -81,7 +84,7 @@ def read_backend_event(raw: object, *, now: datetime) -> AuditEvent:
 def check_name(name: str, type_: str, origin: Origin) -> None:
     """Raises InvalidEventError unless name and type are words that a program wrote."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidEventError("name: should be 1 to 250 of the characters A-Z a-z 0-9 _ -")
+        raise InvalidEventError("name: should be 1 to 250 of the characters A-Z a-z 0-9 _ -, with a letter among them")
     if origin == "frontend" and type_ not in FRONTEND_TYPES:
         raise InvalidEventError(f"type: should be one of {', '.join(sorted(FRONTEND_TYPES))}")
     if not isinstance(type_, str) or not BACKEND_TYPE.fullmatch(type_):

@@ -13,7 +13,6 @@ from penpot_telemetry import outbox, pipeline, store
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError, InvalidEventError
 from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
-from penpot_telemetry.pipeline import Refusal
 from tests.conftest import NOON, make_events
 
 DAY = datetime(2026, 7, 20, tzinfo=UTC)
@@ -101,7 +100,7 @@ def test_many_events_are_recorded_and_the_bad_ones_named(conn: Connection, setti
     events = [*make_events(600), AuditEvent("not a name", "action", "frontend", NOON, NOON), *make_events(1)]
     recorded = pipeline.record_events(conn, events, settings)
     assert recorded.accepted == 601
-    assert recorded.refused == [Refusal(600, "name: should be 1 to 250 of the characters A-Z a-z 0-9 _ -")]
+    assert [refusal.index for refusal in recorded.refused] == [600]
     assert store.count_rows(conn) == 601
 
 

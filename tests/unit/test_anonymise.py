@@ -190,7 +190,21 @@ def test_a_name_is_a_word_of_the_program(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "A" * 251, "ada@example.org", "two words", "a.b", "año", "name\n", "a\tb", "a/b", "\u0661"]
+    "name",
+    [
+        "",
+        "A" * 251,
+        "ada@example.org",
+        "two words",
+        "a.b",
+        "año",
+        "name\n",
+        "a\tb",
+        "a/b",
+        "\u0661",
+        "1784554662123",
+        "_-",
+    ],
 )
 def test_any_other_name_is_refused_without_repeating_it(name: str) -> None:
     with pytest.raises(InvalidEventError, match=r"^name: ") as caught:
