@@ -128,7 +128,7 @@ def record(file: IO[bytes], origin: str, profile_id: UUID | None, as_json: bool)
     others are kept; then the exit code is 1.
 
     \b
-      echo '{"name":"navigate","type":"action","context":{"browser":"Firefox"}}' | penpot-telemetry record
+      echo '{"name":"navigate","type":"action"}' | penpot-telemetry record
       penpot-telemetry record events.jsonl --origin backend
     """
     from datetime import UTC, datetime  # noqa: PLC0415

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 def serve(data_dir: Path) -> Iterator[Mapping[str, str]]:
     """The parameters of the embedded server's database, started if need be, stopped by its last user."""
     server = _start(data_dir)
+    server.__enter__()  # counts the users within this process, as its list of pids counts the processes
     try:
         info = server.get_postmaster_info()
         yield {"host": str(info.socket_dir), "user": server.postgres_user, "dbname": server.postgres_user}
     finally:
         with suppress(subprocess.SubprocessError, OSError):
-            server.cleanup()
+            server.__exit__(None, None, None)
 
 
 def _start(data_dir: Path) -> "PostgresServer":
@@ -50,6 +51,9 @@ def _start(data_dir: Path) -> "PostgresServer":
         PostgresServer._lock = InterProcessLock(folder.parent / ".lock")  # its own, in /tmp, shuts out a second user
         with PostgresServer._lock:
             _forget_the_dead(folder)
+            known = PostgresServer._instances.get(folder)
+            if known is not None and known._count == 0:  # was left to another process, which may have stopped it
+                del PostgresServer._instances[folder]
         with _parents_kept_closed(folder):
             return get_server(folder)
     except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError) as error:
@@ -61,16 +65,25 @@ def _start(data_dir: Path) -> "PostgresServer":
 
 def _forget_the_dead(folder: Path) -> None:
     """After a SIGKILL a dead process still counts as a user of the server, and a dead server as running."""
-    from psutil import Process, pid_exists  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the server
-
     users = folder / ".handle_pids.json"
     with suppress(FileNotFoundError, ValueError):
-        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if pid_exists(pid)]))
+        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if _living_name(pid)]))
     postmaster = folder / "postmaster.pid"
     with suppress(FileNotFoundError):
         pid = postmaster.read_text().partition("\n")[0].strip()
-        if not (pid.isdigit() and pid_exists(int(pid)) and Process(int(pid)).name().startswith("postgres")):
+        if not (pid.isdigit() and _living_name(int(pid)).startswith("postgres")):
             postmaster.unlink()
+
+
+def _living_name(pid: int) -> str:
+    """The name of a process; empty when it is dead, or a zombie that nobody has reaped."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the server
+
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @contextmanager
