@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -68,16 +69,40 @@ def _forget_the_dead(folder: Path) -> None:
     users = folder / ".handle_pids.json"
     with suppress(FileNotFoundError, ValueError):
         users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if _living_name(pid)]))
-    postmaster = folder / "postmaster.pid"
-    with suppress(FileNotFoundError):
-        pid = postmaster.read_text().partition("\n")[0].strip()
-        if not (pid.isdigit() and _living_name(int(pid)).startswith("postgres")):
-            postmaster.unlink()
+    for lock in (folder / "postmaster.pid", folder / ".s.PGSQL.5432.lock"):
+        with suppress(FileNotFoundError):
+            pid = lock.read_text().partition("\n")[0].strip()
+            # A pid that is simply gone is Postgres' own affair; it cannot tell a zombie, or another's reused pid.
+            if pid.isdigit() and _exists(int(pid)) and not _living_name(int(pid)).startswith("postgres"):
+                _wait_for_orphans(folder)
+                lock.unlink()
+
+
+def _wait_for_orphans(folder: Path) -> None:
+    """Processes of a killed server notice within moments; two servers on one folder would destroy it."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if _living_name(process.pid).startswith("postgres") and process.cwd() == str(folder):
+                    break
+        else:
+            return
+        time.sleep(0.05)
+    raise RuntimeError("processes of a killed server are still at work")
+
+
+def _exists(pid: int) -> bool:
+    import psutil  # noqa: PLC0415
+
+    return bool(psutil.pid_exists(pid))
 
 
 def _living_name(pid: int) -> str:
     """The name of a process; empty when it is dead, or a zombie that nobody has reaped."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the server
+    import psutil  # noqa: PLC0415  comes with the server
 
     try:
         process = psutil.Process(pid)
