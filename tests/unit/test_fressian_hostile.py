@@ -240,7 +240,7 @@ KIB = 1024
 
 def measure(kind: str, data: bytes, memory: int = 512 * MIB) -> tuple[int, str]:
     """The growth of the peak in bytes, and how it ended."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", MEASURE, kind, str(memory)], input=data, capture_output=True, check=True, timeout=120
     )
     growth, outcome = done.stdout.decode().strip().split(" ", 1)
