@@ -1,0 +1,657 @@
+"""Runs schedules: a sender and a receiver as processes, a bad network between them, and a count of every single event.
+
+Each event carries a mark of its own. Triggers in the sender's database, which nobody but the rig reads, note which rows
+were frozen and which were deleted, so that the events that gc dropped are known by name and not only by number. After
+a schedule the faults stop, all that waits is sent, a fresh event must pass, and every mark is looked for: it must be
+in the warehouse once, or among those that were dropped or set aside. Both sides' own accounts must say the same.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from signal import SIGKILL, SIGTERM
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import Connection
+
+from penpot_telemetry import embedded, outbox, pipeline, store
+from penpot_telemetry.config import Settings
+from penpot_telemetry.events import AuditEvent
+from receiver import warehouse
+from tests.crash import points
+from tests.crash.proxy import Proxy
+from tests.crash.schedule import READ_TIMEOUT, Kill, Pass, Schedule, make_schedule
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+NOON = datetime(2026, 7, 20, 12, tzinfo=UTC)
+
+WITNESS = """
+CREATE SCHEMA witness;
+CREATE TABLE witness.deleted (id uuid, name text);
+CREATE TABLE witness.frozen (batch_id uuid, id uuid);
+CREATE FUNCTION witness.note_deleted() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO witness.deleted SELECT id, name FROM gone; RETURN NULL; END';
+CREATE FUNCTION witness.note_frozen() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO witness.frozen SELECT NEW.batch_id, unnest(NEW.row_ids); RETURN NULL; END';
+CREATE TRIGGER witness AFTER DELETE ON audit_log
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION witness.note_deleted();
+CREATE TRIGGER witness AFTER INSERT ON penpot_telemetry.outbox
+    FOR EACH ROW EXECUTE FUNCTION witness.note_frozen();
+"""
+
+DROPPED = """
+SELECT name FROM witness.deleted d
+WHERE NOT EXISTS (SELECT FROM witness.frozen f JOIN penpot_telemetry.ledger l USING (batch_id)
+                  WHERE f.id = d.id AND l.outcome <> 'refused')
+  AND NOT EXISTS (SELECT FROM penpot_telemetry.quarantine q WHERE q.id = d.id)
+"""
+
+
+class RigError(Exception):
+    """The rig itself cannot go on."""
+
+
+# -- what came of it -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Tally:
+    """What schedules came to. `kills` counts deaths that happened, by victim and point; marks are named."""
+
+    schedules: int = 0
+    events: int = 0
+    dropped: int = 0
+    set_aside: int = 0
+    batches: int = 0
+    duplicates: int = 0
+    kills: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        """Put another tally's numbers to these."""
+        self.schedules += other.schedules
+        self.events += other.events
+        self.dropped += other.dropped
+        self.set_aside += other.set_aside
+        self.batches += other.batches
+        self.duplicates += other.duplicates
+        self.kills += other.kills
+        self.faults += other.faults
+        self.lost += other.lost
+        self.doubled += other.doubled
+        self.problems += other.problems
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is lost, nothing doubled and every account agrees."""
+        return not (self.lost or self.doubled or self.problems)
+
+
+# -- processes -------------------------------------------------------------------------------------------------------
+
+
+class Children:
+    """The processes that `tests.crash.children` forks: started, killed and waited for by pid."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.children"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._changed = threading.Condition()
+        self._ready = False
+        self._number = 0
+        self._started: dict[int, int] = {}
+        self._exits: dict[int, int] = {}
+        self._died: dict[int, str] = {}
+        self._asked: dict[int, str] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._until(lambda: self._ready)
+
+    def close(self) -> None:
+        """End all of them."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        self._process.stdout.close()
+
+    def start(self, role: str, argv: Sequence[str], env: Mapping[str, str], out: Path, arms: Path | None = None) -> int:
+        """Start the real entry point of a role; returns its pid."""
+        with self._changed:
+            self._number += 1
+            number = self._number
+        self._tell(run=role, argv=list(argv), env=dict(env), out=str(out), arms=str(arms or ""), number=number)
+        self._until(lambda: number in self._started)
+        return self._started[number]
+
+    def kill(self, pid: int, point: str, signal: int = SIGKILL) -> None:
+        """Send a signal, and remember why."""
+        with self._changed:
+            if pid in self._exits:
+                return
+            self._asked.setdefault(pid, point)
+        self._tell(kill=pid, signal=int(signal))
+
+    def wait(self, pid: int, seconds: float = PATIENCE) -> int | None:
+        """The exit code, or None when it still runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._exits, seconds)
+            return self._exits.get(pid)
+
+    def point_of(self, pid: int) -> str:
+        """Where a killed process died."""
+        return self._died.get(pid) or self._asked.get(pid, "for no known reason")
+
+    def _tell(self, **request: object) -> None:
+        assert self._process.stdin is not None
+        with self._changed:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _until(self, met: Any) -> None:
+        with self._changed:
+            if not self._changed.wait_for(met, PATIENCE):
+                raise RigError("the process that starts the others does not answer")
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            with self._changed:
+                match said:
+                    case {"ready": _}:
+                        self._ready = True
+                    case {"started": number, "pid": pid}:
+                        self._started[number] = pid
+                    case {"died": point, "pid": pid}:
+                        self._died[pid] = point
+                    case {"exit": code, "pid": pid}:
+                        self._exits[pid] = code
+                self._changed.notify_all()
+
+
+class Armed:
+    """The file that says where a process is to die."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._token = 0
+
+    def set(self, kill: Kill | None, point: str | None = None) -> None:
+        """Arm a point, or none."""
+        self._token += 1
+        if kill is None:
+            self.path.unlink(missing_ok=True)
+            return
+        armed = {"token": self._token, "point": point or kill.point, "nth": kill.nth, "cut": kill.cut}
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(armed))
+        new.rename(self.path)
+
+
+@dataclass(slots=True)
+class Receiver:
+    """The receiver's process, started again on the same files and port whenever it is wanted."""
+
+    children: Children
+    folder: Path
+    kills: Counter[tuple[str, str]]
+    armed: Armed = field(init=False)
+    port: int = 0
+    pid: int | None = None
+    starts: int = 0
+
+    def __post_init__(self) -> None:
+        self.armed = Armed(self.folder / "receiver.arms")
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file."""
+        return self.folder / "telemetry.duckdb"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without the proxy."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is not there, counting a death that was not seen yet."""
+        if self.pid is not None and (code := self.children.wait(self.pid, 0)) is not None:
+            if code != -SIGKILL:
+                raise RigError(f"the receiver ended with {code}: {tail(self.out)}")
+            self.kills["receiver", self.children.point_of(self.pid)] += 1
+            self.pid = None
+        return self.pid is None
+
+    @property
+    def out(self) -> Path:
+        """What the latest process printed."""
+        return self.folder / f"receiver-{self.starts}.out"
+
+    def ensure(self) -> None:
+        """Have it run and listen; one that dies while it starts is started again."""
+        deadline = time.monotonic() + PATIENCE
+        while self.is_dead:
+            self.starts += 1
+            argv = ["--warehouse", str(self.warehouse), "--port", str(self.port)]
+            self.pid = self.children.start("receiver", argv, {}, self.out, self.armed.path)
+            while "listening on " not in (printed := self.out.read_text() if self.out.exists() else ""):
+                if self.children.wait(self.pid, 0.005) is not None:
+                    break
+                if time.monotonic() > deadline:
+                    raise RigError(f"the receiver does not start: {tail(self.out)}")
+            else:
+                self.port = int(printed.partition("listening on ")[2].split()[0].rsplit(":", 1)[1].strip("/"))
+                return
+            if self.is_dead:
+                self.armed.set(None)
+
+    def kill(self, point: str) -> None:
+        """SIGKILL, if it lives."""
+        if (pid := self.pid) is not None:
+            self.children.kill(pid, point)
+
+    def kill_and_wait(self, point: str) -> None:
+        """SIGKILL, and gone."""
+        self.kill(point)
+        if self.pid is not None:
+            self.children.wait(self.pid)
+        assert self.is_dead
+
+    def stop(self) -> int | None:
+        """SIGTERM, as an operator would; the exit code."""
+        if self.is_dead or self.pid is None:
+            return 0
+        self.children.kill(self.pid, "SIGTERM", SIGTERM)
+        code = self.children.wait(self.pid)
+        self.pid = None
+        return code
+
+
+def tail(path: Path) -> str:
+    """The last words of an output."""
+    return path.read_text()[-600:] if path.exists() else "(nothing)"
+
+
+# -- one schedule ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Sender:
+    """One Penpot: its database, its marks, and the sender's process while one runs."""
+
+    seed: int
+    conn: Connection
+    settings: Settings
+    env: Mapping[str, str]
+    poison_every: int
+    marks: list[str] = field(default_factory=list)
+    pid: int | None = None
+
+    def record(self, count: int) -> None:
+        """Record events, each with a mark of its own, over some days."""
+        first = len(self.marks)
+        names = [f"evt-{self.seed}-{n}" for n in range(first, first + count)]
+        chance = Random(self.seed * 1000 + first)  # noqa: S311  a seed, so that a failure can be seen again
+        events = []
+        for n, name in enumerate(names, start=first + 1):
+            day = NOON + timedelta(days=chance.randrange(3))
+            profile_id = UUID(int=(self.seed << 64) | n)
+            events.append(AuditEvent(name, "action", "frontend", day, day, profile_id, context={"browser": "Firefox"}))
+        assert pipeline.record_events(self.conn, events, self.settings).accepted == count
+        self.marks += names
+
+    @property
+    def poison(self) -> frozenset[str]:
+        """The marks that the network refuses."""
+        return frozenset(self.marks[:: self.poison_every]) if self.poison_every else frozenset()
+
+
+class Rig:
+    """One receiver and its files for some schedules, each with a sender of its own."""
+
+    def __init__(self, server: Mapping[str, str], template: str, folder: Path) -> None:
+        self.server = server
+        self.template = template
+        self.folder = folder
+        self.children = Children()
+        self.tally = Tally()
+        self.sender: Sender | None = None
+        self.seen: dict[UUID, Counter[str]] = {}
+        self._passes = 0
+        self._watched = threading.Lock()
+        self.receiver = Receiver(self.children, folder, self.tally.kills)
+        try:
+            self.receiver.ensure()
+            self.proxy = Proxy(self.receiver.port, self._kill)
+            self.proxy.start()
+        except BaseException:
+            self.children.close()
+            raise
+        self.armed = Armed(folder / "sender.arms")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.proxy.close()
+        self.children.close()
+
+    def _kill(self, victim: str, point: str) -> None:
+        """For the proxy and for timers: end the sender or the receiver, now."""
+        if victim == "receiver":
+            self.receiver.kill(point)
+        elif self.sender is not None and (pid := self.sender.pid) is not None:
+            self.children.kill(pid, point)
+            self.children.wait(pid, 5)
+
+    # -- running
+
+    def run(self, schedule: Schedule) -> Tally:
+        """One schedule to its end; what it came to is added to the rig's tally, and returned."""
+        before = self.tally.kills.copy()
+        self.proxy.counts.clear()
+        came = Tally(schedules=1)
+        with self._database(schedule) as sender:
+            self.sender = sender
+            try:
+                for step in schedule.passes:
+                    self._run_pass(schedule, sender, step, came)
+                self._calm(sender, came)
+                self._verify(sender, came)
+            except RigError as error:
+                came.problems.append(str(error))
+                self.receiver.armed.set(None)
+            finally:
+                self.sender = None
+        came.problems = [f"seed {schedule.seed}: {problem}" for problem in came.problems]
+        came.faults = self.proxy.counts.copy()
+        self.tally.add(came)
+        came.kills = self.tally.kills - before
+        return came
+
+    @contextmanager
+    def _database(self, schedule: Schedule) -> Iterator[Sender]:
+        name = f"crash_{uuid4().hex[:12]}"
+        parameters = {**self.server, "dbname": name}
+        with psycopg.connect(**self.server, autocommit=True) as admin:  # type: ignore[arg-type]
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
+            try:
+                with store.connect(parameters) as conn:
+                    settings = Settings(True, False, self.folder, "2.18.0", database=parameters)
+                    yield Sender(schedule.seed, conn, settings, self._environ(schedule, name), schedule.poison)
+            finally:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _environ(self, schedule: Schedule, name: str) -> Mapping[str, str]:
+        host, user = self.server["host"], self.server["user"]
+        return {
+            "PENPOT_FLAGS": "enable-telemetry",
+            "PENPOT_DATABASE_URI": f"postgresql:///{name}?host={host}&user={user}",
+            "PENPOT_TELEMETRY_URI": self.proxy.url,
+            "PENPOT_TELEMETRY_PAGE_ROWS": str(schedule.page_rows),
+            "PENPOT_TELEMETRY_CAP_ROWS": str(100_000 if schedule.cap is None else schedule.cap),
+            "PENPOT_TELEMETRY_READ_TIMEOUT": str(READ_TIMEOUT),
+            "PENPOT_TELEMETRY_ATTEMPTS": "2",
+            "PENPOT_TELEMETRY_RETRY_WAIT": "0.01",
+            "PENPOT_TELEMETRY_RETRY_WAIT_MAX": "0.02",
+        }
+
+    def _run_pass(self, schedule: Schedule, sender: Sender, step: Pass, came: Tally) -> None:
+        sender.record(step.record)
+        self.proxy.poison = sender.poison
+        self.proxy.faults = deque(fault for fault in step.faults if fault.kind != "none")
+        at_sender = next((kill for kill in step.kills if kill.victim == "sender"), None)
+        at_receiver = next((kill for kill in step.kills if kill.victim == "receiver"), None)
+        if step.down:
+            self.receiver.kill_and_wait("outage")
+        else:
+            self.receiver.ensure()
+            self._arm_receiver(at_receiver)
+        self.armed.set(at_sender if at_sender and at_sender.point in points.SENDER else None)
+        timers = [
+            threading.Timer(kill.after, self._kill, (kill.victim, kill.point))
+            for kill in step.kills
+            if kill.point == points.RANDOM_MOMENT
+        ]
+        out = self._start_sender(sender)
+        for timer in timers:
+            timer.start()
+        other = self._start_other(sender) if step.second else None
+        if step.during:
+            sender.record(step.during)
+        self._watch(sender, came, out, may_return=step.back and not step.down, at_receiver=at_receiver)
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        if other is not None and (code := self.children.wait(other)) not in (0, 1):
+            came.problems.append(f"a second sender ended with {code}: {tail(self.folder / 'other.out')}")
+        self.proxy.settle()
+        self.proxy.send_late(step.late)
+        self._arm_replay(at_receiver)
+        if schedule.poison:
+            self.proxy.poison = sender.poison
+
+    def _arm_receiver(self, kill: Kill | None) -> None:
+        """Where the receiver is to die; to die in a replay it first must have something to replay."""
+        if kill is None or kill.point not in points.RECEIVER:
+            self.receiver.armed.set(None)
+        elif points.RECEIVER[kill.point].group == "replay":
+            self.receiver.armed.set(kill, "rows in, before the commit")
+        else:
+            self.receiver.armed.set(kill)
+
+    def _arm_replay(self, kill: Kill | None) -> None:
+        is_replay = kill is not None and kill.point in points.RECEIVER and points.RECEIVER[kill.point].group == "replay"
+        self.receiver.armed.set(kill if is_replay and self.receiver.is_dead else None)
+
+    def _start_sender(self, sender: Sender, **more: str) -> Path:
+        self._passes += 1
+        out = self.folder / f"sender-{self._passes}.out"
+        env = {**sender.env, **more}
+        sender.pid = self.children.start("sender", ["run", "--json"], env, out, self.armed.path)
+        return out
+
+    def _start_other(self, sender: Sender) -> int:
+        return self.children.start("sender", ["run", "--json"], sender.env, self.folder / "other.out")
+
+    def _watch(
+        self, sender: Sender, came: Tally, out: Path, *, may_return: bool, at_receiver: Kill | None
+    ) -> dict[str, Any] | None:
+        """Wait for the sender; its report, if it lived to make one. A receiver that died may return meanwhile."""
+        assert sender.pid is not None
+        deadline = time.monotonic() + PATIENCE
+        while (code := self.children.wait(sender.pid, 0.02)) is None:
+            if self.receiver.is_dead and may_return:
+                self._arm_replay(at_receiver)
+                self.receiver.ensure()
+            if time.monotonic() > deadline:
+                self.children.kill(sender.pid, "it hung")
+                raise RigError(f"the sender hangs: {tail(out)}")
+        pid, sender.pid = sender.pid, None
+        if code == -SIGKILL:
+            self.tally.kills["sender", self.children.point_of(pid)] += 1
+            return None
+        report = next((json.loads(line) for line in out.read_text().splitlines() if line.startswith("{")), None)
+        is_busy = "another sender is at work" in out.read_text()
+        if code not in (0, 1) or (report is None and not is_busy):
+            came.problems.append(f"the sender ended with {code}: {tail(out)}")
+        out.unlink()
+        return dict(report) if report is not None else None
+
+    # -- afterwards
+
+    def _calm(self, sender: Sender, came: Tally) -> None:
+        """No more faults: all that waits is sent, earlier requests come once more, and a fresh event passes."""
+        self.armed.set(None)
+        self.receiver.ensure()
+        self.receiver.armed.set(None)
+        self.proxy.faults.clear()
+        self.proxy.poison = frozenset()
+        self._drain(sender, came)
+        self.proxy.send_late(len(self.proxy.late))
+        sender.record(1)
+        report = self._drain(sender, came)
+        if report["shipped"] != 1:
+            came.problems.append(f"a fresh event did not pass: {report}")
+        self.proxy.settle()
+
+    def _drain(self, sender: Sender, came: Tally) -> dict[str, Any]:
+        report: dict[str, Any] | None = None
+        for _ in range(40):
+            calm = {"PENPOT_TELEMETRY_READ_TIMEOUT": "20", "PENPOT_TELEMETRY_CAP_ROWS": "100000"}
+            out = self._start_sender(sender, **calm)
+            report = self._watch(sender, came, out, may_return=True, at_receiver=None)
+            if report is not None and report["pending"] == 0 and report["failure"] is None:
+                return report
+            time.sleep(0.02)  # what a killed sender began may have to be rolled back first
+        raise RigError(f"events still wait when nothing fails any more: {report}")
+
+    def _verify(self, sender: Sender, came: Tally) -> None:
+        state = outbox.read_state(sender.conn)
+        assert state.instance_id is not None
+        dropped = [name for (name,) in sender.conn.execute(DROPPED)]
+        aside = [row.name for row in outbox.read_quarantine(sender.conn)]
+        expected = Counter(sender.marks) - Counter(dropped) - Counter(aside)
+        with self._look() as con:
+            found = read_marks(con, state.instance_id)
+            query = "SELECT sum(dropped), sum(quarantined) FROM sender_loss WHERE instance_id = ?"
+            known_loss = warehouse.one(con, query, [state.instance_id])
+            query = "SELECT count(*) FROM sequence_gaps WHERE instance_id = ?"
+            (gaps,) = warehouse.one(con, query, [state.instance_id])
+            query = "SELECT count(*), sum(repeats) FROM batches WHERE instance_id = ?"
+            came.batches, came.duplicates = warehouse.one(con, query, [state.instance_id])
+        compare(came, expected, found)
+        self.seen[state.instance_id] = found
+        came.events, came.dropped, came.set_aside = len(sender.marks), len(dropped), len(aside)
+        facts: Mapping[str, tuple[object, object]] = {
+            "recorded": (state.recorded + state.tallied, len(sender.marks)),
+            "shipped": (state.shipped, found.total()),
+            "dropped": (state.dropped, len(dropped)),
+            "dropped names are distinct": (len(set(dropped)), len(dropped)),
+            "set aside": (state.quarantined, len(aside)),
+            "innocents set aside": (sorted(set(aside) - sender.poison), []),
+            "missing": (state.missing, 0),
+            "adopted": (state.adopted, 0),
+            "loss known at the receiver": (known_loss, (len(dropped), len(aside))),
+            "gaps in the sequence": (gaps, 0),
+        }
+        came.problems += [f"{name}: {left} is not {right}" for name, (left, right) in facts.items() if left != right]
+        self._ask("sender", ["status", "--check"], sender.env, came)
+        self._ask("sender", ["ledger", "verify", self.receiver.url], sender.env, came)
+        self._ask("receiver", ["check", "--url", self.receiver.url], {}, came)
+
+    def _ask(self, role: str, argv: Sequence[str], env: Mapping[str, str], came: Tally) -> str:
+        """Run a command of an operator, which must succeed."""
+        out = self.folder / "asked.out"
+        out.unlink(missing_ok=True)
+        code = self.children.wait(self.children.start(role, argv, env, out))
+        if code != 0:
+            came.problems.append(f"{role} {' '.join(argv[:2])} ended with {code}: {tail(out)}")
+        return out.read_text()
+
+    @contextmanager
+    def _look(self) -> Iterator[Any]:
+        """A copy of the warehouse while nothing is under way: its own process holds the file."""
+        copy = self.folder / "copy.duckdb"
+        held = self.receiver.warehouse
+        for source, target in ((held, copy), (warehouse.wal_of(held), warehouse.wal_of(copy))):
+            target.unlink(missing_ok=True)
+            if source.exists():
+                shutil.copyfile(source, target)
+        with closing(warehouse.connect(copy)) as con:
+            yield con
+
+    def finish(self) -> Tally:
+        """Stop the receiver as an operator would; check, rebuild, and find every mark of every schedule again."""
+        came = Tally()
+        places = ["--warehouse", str(self.receiver.warehouse)]
+        self.receiver.ensure()
+        if (code := self.receiver.stop()) != 0:
+            came.problems.append(f"the receiver ended with {code} after SIGTERM: {tail(self.receiver.out)}")
+        self._ask("receiver", ["check", *places], {}, came)
+        before = self._ask("receiver", ["digest", *places], {}, came)
+        self._ask("receiver", ["rebuild", *places], {}, came)
+        if self._ask("receiver", ["digest", *places], {}, came) != before:
+            came.problems.append("the rebuilt warehouse has another content")
+        with closing(warehouse.connect(self.receiver.warehouse)) as con:
+            for instance_id, marks in self.seen.items():
+                compare(came, marks, read_marks(con, instance_id))
+        self.tally.add(came)
+        return came
+
+
+def read_marks(con: Any, instance_id: UUID) -> Counter[str]:
+    """How often each mark is in a warehouse."""
+    rows = con.execute(
+        "SELECT name, count(*) FROM events WHERE instance_id = ? GROUP BY name", [instance_id]
+    ).fetchall()
+    return Counter(dict(rows))
+
+
+def compare(came: Tally, expected: Counter[str], found: Counter[str]) -> None:
+    """Name every mark that should be there and is not, or is there more often than it should."""
+    came.lost += sorted((expected - found).elements())
+    came.doubled += sorted((found - expected).elements())
+
+
+# -- a server for the senders' databases -------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_server(folder: Path) -> Iterator[Mapping[str, str]]:
+    """An embedded Postgres for as long as the rig runs. Only its clients are killed, so it need not sync."""
+    with embedded.serve(folder) as parameters:
+        with psycopg.connect(**parameters, autocommit=True) as conn:  # type: ignore[arg-type]
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                conn.execute(f"ALTER SYSTEM SET {setting} = off")
+            conn.execute("SELECT pg_reload_conf()")
+        yield parameters
+
+
+@contextmanager
+def open_template(server: Mapping[str, str]) -> Iterator[str]:
+    """The name of a database that every sender starts from: an empty table, a fresh account, the rig's witness."""
+    name = f"crash_template_{uuid4().hex[:8]}"
+    with psycopg.connect(**server, autocommit=True) as admin:  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE {name}")
+        try:
+            with store.connect({**server, "dbname": name}) as conn:
+                store.create_table(conn)
+                store.ensure_index(conn)
+                outbox.ensure_schema(conn)
+                conn.execute(WITNESS)
+            yield name
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def run_schedules(server: Mapping[str, str], template: str, seeds: Sequence[int]) -> Tally:
+    """Schedules on one receiver, from the first to the rebuilt warehouse."""
+    with tempfile.TemporaryDirectory(prefix="crash-") as folder, Rig(server, template, Path(folder)) as rig:
+        for seed in seeds:
+            rig.run(make_schedule(seed))
+        rig.finish()
+        return rig.tally
