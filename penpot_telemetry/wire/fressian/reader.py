@@ -472,6 +472,7 @@ def _read_between(reader: Reader, code: int) -> Value:
         if code == codes.FOOTER:
             _check_footer(reader)
         reader._cache, reader._structs = [], []
+        reader._resets += 1
         code = reader.data[reader.pos]
         reader.pos += 1
     return _READ[code](reader, code)
