@@ -69,21 +69,21 @@ BYTES_CHUNK_SIZE = 65_535
 STRING_CHUNK_SIZE = 65_536
 
 CORE_TAGS = {
-    "long[]": LONG_ARRAY,
-    "double[]": DOUBLE_ARRAY,
-    "boolean[]": BOOLEAN_ARRAY,
-    "int[]": INT_ARRAY,
-    "float[]": FLOAT_ARRAY,
-    "Object[]": OBJECT_ARRAY,
-    "map": MAP,
-    "set": SET,
-    "uuid": UUID,
-    "regex": REGEX,
-    "uri": URI,
-    "bigint": BIGINT,
-    "bigdec": BIGDEC,
-    "inst": INST,
-    "sym": SYM,
-    "key": KEY,
+    ("long[]", 1): LONG_ARRAY,
+    ("double[]", 1): DOUBLE_ARRAY,
+    ("boolean[]", 1): BOOLEAN_ARRAY,
+    ("int[]", 1): INT_ARRAY,
+    ("float[]", 1): FLOAT_ARRAY,
+    ("Object[]", 1): OBJECT_ARRAY,
+    ("map", 1): MAP,
+    ("set", 1): SET,
+    ("uuid", 1): UUID,
+    ("regex", 1): REGEX,
+    ("uri", 1): URI,
+    ("bigint", 1): BIGINT,
+    ("bigdec", 2): BIGDEC,
+    ("inst", 1): INST,
+    ("sym", 2): SYM,
+    ("key", 2): KEY,
 }
-"""Tags that have a code of their own and so never take a struct slot."""
+"""Tags, with their number of components, that have a code of their own and so never take a struct slot."""

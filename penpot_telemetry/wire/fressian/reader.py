@@ -517,8 +517,7 @@ _CONSTANTS = {
     codes.DOUBLE_1: 1.0,
 }
 
-_COMPONENTS = {"bigdec": 2, "sym": 2, "key": 2}
-_CORE = {code: (tag, _COMPONENTS.get(tag, 1)) for tag, code in codes.CORE_TAGS.items()}
+_CORE = {code: tag_and_count for tag_and_count, code in codes.CORE_TAGS.items()}
 
 _Read: TypeAlias = Callable[[Reader, int], Value]
 

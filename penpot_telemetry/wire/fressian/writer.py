@@ -133,11 +133,11 @@ class Writer:
 
     def begin_struct(self, tag: Value, count: int) -> None:
         """The head of a struct; `count` components must follow."""
-        core = codes.CORE_TAGS.get(tag) if type(tag) is str else None
+        key = (as_key(tag), count)
+        core = codes.CORE_TAGS.get(key)
         if core is not None:
             self.out.append(core)
             return
-        key = (as_key(tag), count)
         slot = self._structs.get(key)
         if slot is None:
             self._structs[key] = len(self._structs)
