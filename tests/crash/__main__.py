@@ -4,6 +4,7 @@ A schedule that failed is named by its seed: `python -m tests.crash --replay SEE
 """
 
 import pprint
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ TOGETHER = 20
 @click.option("--replay", type=int, metavar="SEED", help="Print the schedule of this seed and run it alone.")
 def main(count: int, seed: int, jobs: int, replay: int | None) -> None:
     """Kill sender and receiver, spoil the network, and count every event."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     if replay is not None:
         pprint.pp(make_schedule(replay), width=118)
@@ -52,7 +54,10 @@ def run_all(server: Mapping[str, str], template: str, seeds: Sequence[int], jobs
     groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         work = [pool.submit(run_schedules, server, template, list(group)) for group in groups]
-        yield from (done.result() for done in as_completed(work))
+        try:
+            yield from (done.result() for done in as_completed(work))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def tell_failures(came: Tally) -> None:
