@@ -265,6 +265,7 @@ def _fetch_ledger_page(session: requests.Session, url: str, after: int, settings
                 status=str(_plain(item["status"])),
             )
             for item in json.loads(content)["batches"]
+            if item["batch-id"] is not None  # what this instance sent before it gave its batches an id
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DecodeError(f"{url} did not answer with a list of batches") from None

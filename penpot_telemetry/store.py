@@ -286,11 +286,19 @@ def read_instance_id(conn: Connection) -> UUID | None:
 # -- deleting --------------------------------------------------------------------------------------------------------
 
 _DELETE_ROWS = "DELETE FROM audit_log WHERE id = ANY(%s::uuid[]) AND source = ANY(%s)"
+_STILL_THERE = "SELECT FROM audit_log WHERE id = ANY(%s::uuid[]) AND source = ANY(%s) LIMIT 1"
 
 
 def delete_rows(conn: Connection, ids: str) -> int:
-    """Deletes rows by id, and says how many there still were."""
-    return conn.execute(_DELETE_ROWS, (ids, list(SHIPPED_SOURCES))).rowcount
+    """Deletes rows by id, and says how many there still were. Raises DatabaseError when one of them stays.
+
+    A policy or a trigger may keep a row without a word, and a row that stays would be sent again.
+    """
+    parameters = (ids, list(SHIPPED_SOURCES))
+    deleted = conn.execute(_DELETE_ROWS, parameters).rowcount
+    if conn.execute(_STILL_THERE, parameters).fetchone() is not None:
+        raise DatabaseError("database: rows of audit_log stay when they are deleted: look for a policy or a trigger")
+    return deleted
 
 
 _TAKE_ROWS = """

@@ -128,12 +128,11 @@ def dump(conn: Connection) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("kind", MARKERS)
-def test_no_marker_gets_past(everything: list[bytes], kind: str) -> None:
+def test_no_marker_gets_past(everything: list[bytes]) -> None:
     text = b"\n".join(everything)
     assert len(text) > 100_000
-    for disguise in disguises(MARKERS[kind]):
-        assert disguise not in text, f"{kind} as {disguise!r}"
+    found = {kind for kind, marker in MARKERS.items() for disguise in disguises(marker) if disguise in text}
+    assert not found
 
 
 def test_the_search_finds_each_disguise() -> None:

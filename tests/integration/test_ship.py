@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from penpot_telemetry import outbox, pipeline, store
 from penpot_telemetry.config import Settings
-from penpot_telemetry.errors import BusyError, ConfigError
+from penpot_telemetry.errors import BusyError, ConfigError, DatabaseError
 from penpot_telemetry.wire import payload
 from tests.conftest import Receiver, make_events, names_of
 
@@ -50,6 +50,18 @@ def test_what_was_accepted_is_deleted(conn: Connection, paged: Settings, receive
     assert (report.batches, report.shipped, report.pending) == (3, 25, 0)
     assert store.count_rows(conn) == 0
     assert sorted(name for body in receiver.bodies for name in names_of(body)) == sorted(f"e-{n}" for n in range(25))
+
+
+def test_rows_that_cannot_be_deleted_are_not_sent_again_and_again(
+    conn: Connection, paged: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(25), paged)
+    conn.execute("CREATE RULE keep AS ON DELETE TO audit_log DO INSTEAD NOTHING")
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="stay when they are deleted"):
+            pipeline.run_pass(conn, paged)
+    assert len(set(receiver.bodies)) == 1
+    assert outbox.read_state(conn).shipped == 0
 
 
 def test_rows_of_other_sources_are_never_touched(conn: Connection, paged: Settings, receiver: Receiver) -> None:

@@ -268,6 +268,13 @@ def test_the_receivers_ledger_is_read_page_by_page(ledger_server: tuple[str, lis
     assert paths == [f"/instances/{INSTANCE}/batches?after={after}" for after in (0, 2, 3)]
 
 
+def test_batches_without_an_id_are_of_another_sender(ledger_server: tuple[str, list[bytes], list[str]]) -> None:
+    url, answers, _ = ledger_server
+    nameless = {"batch-id": None, "batch-seq": None, "digest": "sha256:0", "events": 1, "status": "accepted"}
+    answers += [batches(1).replace(b"[", b"[" + json.dumps(nameless).encode() + b", "), batches()]
+    assert [batch.seq for batch in fetch_received(parse_endpoint(url), INSTANCE, SETTINGS)] == [1]
+
+
 @pytest.mark.parametrize("content", [b"<html>", b"{}", b'{"batches":[{}]}', b'{"batches":[1]}', b"[]"])
 def test_an_answer_that_is_no_ledger_is_said_to_be_none(
     ledger_server: tuple[str, list[bytes], list[str]], content: bytes
