@@ -569,15 +569,26 @@ def compare_ledgers(conn: Connection, received: Iterable[send.Received]) -> tupl
     """How many batches agree, and those that do not. A frozen batch may or may not be there: its answer was lost."""
     sent = {entry.batch_id: entry for entry in outbox.read_ledger(conn) if entry.outcome != "refused"}
     frozen = outbox.fetch_page(conn)
-    agreed, mismatches = 0, []
+    agreed: set[UUID] = set()
+    mismatches: dict[UUID, Mismatch] = {}
     for there in received:
-        here = sent.pop(there.batch_id, None)
-        if here is None:
-            if frozen is None or frozen.batch_id != there.batch_id:
-                mismatches.append(Mismatch(there.seq, there.batch_id, "is not in this ledger"))
-        elif (here.seq, here.digest, here.events) != (there.seq, there.digest, there.events):
-            mismatches.append(Mismatch(here.seq, here.batch_id, "differs in sequence, digest or number of events"))
-        else:
-            agreed += 1
-    mismatches += [Mismatch(entry.seq, entry.batch_id, "is not at the receiver") for entry in sent.values()]
-    return agreed, sorted(mismatches, key=lambda mismatch: mismatch.seq)
+        difference = _differ(sent.get(there.batch_id), there)
+        if difference is None:
+            agreed.add(there.batch_id)
+        elif frozen is None or frozen.batch_id != there.batch_id:
+            mismatches[there.batch_id] = Mismatch(there.seq, there.batch_id, difference)
+    for entry in sent.values():
+        if entry.batch_id not in agreed | mismatches.keys():
+            mismatches[entry.batch_id] = Mismatch(entry.seq, entry.batch_id, "is not at the receiver")
+    found = [mismatch for mismatch in mismatches.values() if mismatch.batch_id not in agreed]
+    return len(agreed), sorted(found, key=lambda mismatch: mismatch.seq)
+
+
+def _differ(here: outbox.Entry | None, there: send.Received) -> str | None:
+    if here is None:
+        return "is not in this ledger"
+    if (here.seq, here.digest) != (there.seq, there.digest):
+        return "differs in sequence or digest"
+    if there.status == "quarantined":  # of whose events the receiver knows nothing
+        return None if here.outcome == "quarantined" else "was accepted, and is in the receiver's quarantine"
+    return None if here.events == there.events else "differs in the number of events"

@@ -387,10 +387,17 @@ Change = Callable[[list[Received]], list[Received]]
     [
         (lambda there: there, 2, []),
         (lambda there: there[:2], 2, []),
+        (lambda there: [*there, there[0]], 2, []),
         (lambda there: there[1:], 1, ["is not at the receiver"]),
-        (lambda there: [replace(there[0], digest="sha256:00"), *there[1:]], 1, ["differs"]),
-        (lambda there: [there[0], replace(there[1], events=99)], 1, ["differs"]),
+        (lambda there: [replace(there[0], digest="sha256:00"), there[1]], 1, ["differs in sequence or digest"]),
+        (lambda there: [there[0], replace(there[1], seq=7)], 1, ["differs in sequence or digest"]),
+        (lambda there: [there[0], replace(there[1], events=99)], 1, ["differs in the number of events"]),
         (lambda there: [*there, replace(there[0], batch_id=UUID(int=9))], 2, ["is not in this ledger"]),
+        (
+            lambda there: [there[0], replace(there[1], status="quarantined", events=0)],
+            1,
+            ["was accepted, and is in the receiver's quarantine"],
+        ),
     ],
 )
 def test_the_ledger_is_held_against_the_receivers(
@@ -398,4 +405,13 @@ def test_the_ledger_is_held_against_the_receivers(
 ) -> None:
     found, mismatches = pipeline.compare_ledgers(conn, change(two_settled_one_frozen))
     assert found == agreed
-    assert [mismatch.difference.split(" in sequence")[0] for mismatch in mismatches] == differences
+    assert [mismatch.difference for mismatch in mismatches] == differences
+
+
+def test_a_batch_that_both_sides_know_as_quarantined_agrees(
+    conn: Connection, two_settled_one_frozen: list[Received]
+) -> None:
+    conn.execute("UPDATE penpot_telemetry.ledger SET outcome = 'quarantined' WHERE seq = 1")
+    first, second, _ = two_settled_one_frozen
+    there = [replace(first, status="quarantined", events=0), second]
+    assert pipeline.compare_ledgers(conn, there) == (2, [])
