@@ -373,11 +373,11 @@ def list_ledger(as_json: bool = False) -> None:
         return
     rows: list[Sequence[object]] = []
     for e in entries:
-        told = (e.outcome, str(e.batch_id)[:8], e.digest[7:19], e.receipt.get("status", "-"))
-        rows.append((e.seq, f"{e.settled_at:%Y-%m-%d %H:%M:%S}", f"{e.events:,}", f"{e.bytes:,}", *told))
+        told = (e.outcome, str(e.batch_id)[:8], e.digest[7:15], e.receipt.get("status", "-"))
+        rows.append((e.seq, f"{e.settled_at:%Y-%m-%d %H:%M}", f"{e.events:,}", f"{e.bytes:,}", *told))
     if frozen is not None:
-        told = ("not answered", str(frozen.batch_id)[:8], frozen.digest[7:19], "-")
-        moment, size = f"{frozen.frozen_at:%Y-%m-%d %H:%M:%S}", f"{len(frozen.body):,}"
+        told = ("unanswered", str(frozen.batch_id)[:8], frozen.digest[7:15], "-")
+        moment, size = f"{frozen.frozen_at:%Y-%m-%d %H:%M}", f"{len(frozen.body):,}"
         rows.append((frozen.seq, moment, f"{frozen.event_count:,}", size, *told))
     _print_table("ledger", ("seq", "when", "events", "bytes", "outcome", "batch", "digest", "receipt"), rows)
 

@@ -297,7 +297,7 @@ def test_the_ledger_lists_every_batch_and_the_one_without_an_answer(
     assert [(row[0], row[2], row[4]) for row in rows[1:]] == [
         ("1", "10", "accepted"),
         ("2", "10", "accepted"),
-        ("3", "5", "not answered"),
+        ("3", "5", "unanswered"),
     ]
     found = [json.loads(line) for line in call("ledger", "list", "--json")[1].splitlines()]
     assert [(entry["batch-seq"], entry["receipt"]) for entry in found] == [(1, {"status": 204}), (2, {"status": 204})]
