@@ -296,6 +296,12 @@ def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Conn
     assert page.ids == [row_id for (row_id,) in ordered]
 
 
+def test_a_page_begins_with_the_oldest_day_whatever_the_ids(conn: Connection, settings: Settings) -> None:
+    for day in range(10):
+        pipeline.record_events(conn, make_events(5, start=10 * day, day=NOON - timedelta(days=day)), settings)
+    assert sorted(row.name for row in store.fetch_oldest(conn, 5).rows) == [f"e-{n}" for n in range(90, 95)]
+
+
 def test_a_page_is_bounded_in_bytes_too(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(10), settings)
     assert len(store.fetch_oldest(conn, 10, max_bytes=100).rows) == 3
