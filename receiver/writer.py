@@ -92,6 +92,10 @@ class Writer:
         return waiting
 
     def _write(self, group: list[Waiting]) -> None:
+        # A request that went away while it waited cancelled its receipt; from here on it can no longer do so.
+        group = [waiting for waiting in group if waiting.receipt.set_running_or_notify_cancel()]
+        if not group:
+            return
         started = time.perf_counter()
         try:
             receipts = receive(self.store, [waiting.job for waiting in group])
