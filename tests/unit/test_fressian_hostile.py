@@ -86,6 +86,12 @@ def test_the_error_says_at_which_byte_and_why() -> None:
     assert str(error) == "cache reference 0, there are 0 (at byte 2)"
 
 
+def test_a_length_is_held_against_the_bytes_that_remain() -> None:
+    for head in ("ec", "b0", "e3", "d9"):
+        error = refuse(bytes.fromhex(head + "767fffffff" + "00" * 9))
+        assert str(error) == "a length of 2147483647 is declared, 9 bytes remain (at byte 1)"
+
+
 # Caps
 
 
@@ -160,6 +166,13 @@ def test_references_cannot_repeat_without_end(kind: str) -> None:
     assert len(value) == 11
     plain(value)
     assert isinstance(refuse(laughs(kind, 60)), LimitError)
+
+
+def test_small_values_cannot_be_repeated_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MEMORY", MIB)
+    kept = b"\xed\xcd\xec" + dumps(1000) + b"\xe4" * 1000
+    assert len(loads(kept + b"\x80" * 10 + b"\xfd")) == 11
+    assert isinstance(refuse(kept + b"\x80" * 100 + b"\xfd"), LimitError)
 
 
 def test_a_long_string_cannot_be_named_without_end() -> None:

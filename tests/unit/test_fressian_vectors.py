@@ -186,6 +186,40 @@ def test_a_whole_batch_of_penpot_reads_as_expected_and_is_written_back(name: str
     assert blob.decode_str(blob.encode_str(data)) == data
 
 
+# Chunks, as the reference cuts them
+
+
+@pytest.mark.parametrize(
+    ("value", "size", "head", "place", "next_head"),
+    [
+        ("y" * 65_536, 65_540, "e3690000", 4, "7979"),
+        ("y" * 65_537, 65_542, "e2690000", 65_540, "db79"),
+        ("y" * 65_550, 65_556, "e2690000", 65_540, "e30e79"),
+        ("é" * 21_846, 43_696, "e368aaac", 4, "c3a9"),
+        ("€" * 30_000, 90_008, "e268ffff", 65_539, "e3685f91e282ac"),
+        (bytes(65_535), 65_539, "d968ffff", 4, "00"),
+        (bytes(65_536), 65_542, "d868ffff", 65_539, "d90100"),
+        (bytes(131_070), 131_078, "d868ffff", 65_539, "d968ffff"),
+    ],
+    ids=["whole", "one-more", "more", "two-bytes", "three-bytes", "bytes", "bytes-one-more", "bytes-twice"],
+)
+def test_long_strings_and_bytes_are_cut_as_the_reference_cuts_them(
+    value: str | bytes, size: int, head: str, place: int, next_head: str
+) -> None:
+    data = dumps(value)
+    assert len(data) == size
+    assert data.hex().startswith(head)
+    assert data[place:].hex().startswith(next_head)
+    assert loads(data) == value
+
+
+def test_a_pair_of_surrogates_may_stand_in_two_chunks() -> None:
+    value = "a" * 65_533 + "😀b"
+    data = dumps(value)
+    assert data[4 + 65_533 : 4 + 65_536] == bytes.fromhex("eda0bd")
+    assert loads(data) == value
+
+
 # As JSON
 
 

@@ -426,7 +426,7 @@ def canonical(value: Value) -> Value:
     if isinstance(value, bool):
         return (bool, value)
     if isinstance(value, float):
-        return (float, "nan" if math.isnan(value) else value.hex())
+        return (float, value.hex())
     if isinstance(value, list | tuple):
         return (list, *map(canonical, value))
     if isinstance(value, dict):
