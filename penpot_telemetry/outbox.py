@@ -405,6 +405,12 @@ def read_ledger(conn: Connection) -> Iterator[Entry]:
         yield from cursor.execute(_SELECT_LEDGER)
 
 
+def has_receipts(conn: Connection) -> bool:
+    """Whether an answer ever named its batch: then there is a receiver that keeps a ledger."""
+    found = conn.execute("SELECT EXISTS (SELECT FROM penpot_telemetry.ledger WHERE receipt ? 'batch-id')").fetchone()
+    return found is not None and bool(found[0])
+
+
 # -- quarantine ------------------------------------------------------------------------------------------------------
 
 

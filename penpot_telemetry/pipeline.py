@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from penpot_telemetry import anonymise, embedded, outbox, send, store
 from penpot_telemetry.config import Endpoint, Settings
-from penpot_telemetry.errors import ConfigError, EncodeError, InvalidEventError
+from penpot_telemetry.errors import ConfigError, DecodeError, EncodeError, InvalidEventError, TelemetryError
 from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.outbox import Page, State
 from penpot_telemetry.send import Answer
@@ -253,16 +253,21 @@ def ship(  # noqa: PLR0913
     witness = Witness()
     endpoint = require_endpoint(settings)
     while not stopped():
-        page = outbox.fetch_page(conn) or freeze_page(conn, settings, report, witness)
+        kept = outbox.fetch_page(conn)
+        page = kept or freeze_page(conn, settings, report, witness)
         if page is None:
             break
         answer = check_receipt(page, send.post_batch(session, endpoint, page.body, settings, stopped))
+        in_doubt = answer.outcome == "refused" and (kept is not None or answer.repeated)
+        if in_doubt:
+            answer = resolve_doubt(conn, page, answer, settings)
         if answer.outcome == "unknown":
             report.failure = answer.reason
             return
         if answer.outcome == "accepted":
             settle_page(conn, page, answer, report)
-            witness.accepted, witness.probes = True, None
+            if not in_doubt:
+                witness.accepted, witness.probes = True, None
         else:
             report.failure = take_back(conn, page, answer, report, witness)
             if report.failure:
@@ -283,6 +288,29 @@ def check_receipt(page: Page, answer: Answer) -> Answer:
     ):
         return Answer("unknown", "the receipt speaks of another batch: is a cache between here and the receiver?", {})
     return answer
+
+
+def resolve_doubt(conn: Connection, page: Page, refusal: Answer, settings: Settings) -> Answer:
+    """What a refusal means for a page that was sent before, by this sender or one that died, and may have arrived.
+
+    Its halves would be other batches, and its events there twice. So the receiver's ledger is asked, and until it
+    says something the page is kept. A server that never gave a receipt has no ledger, and knows no batch again anyway.
+    """
+    instance_id = outbox.read_state(conn).instance_id
+    assert instance_id is not None  # noqa: S101  a frozen page has one
+    keep = Answer("unknown", f"{refusal.reason}, and whether the batch came through before cannot be found out now", {})
+    try:
+        received = send.fetch_received(require_endpoint(settings), instance_id, settings, after=page.seq - 1)
+        found = next(
+            (there for there in received if (there.batch_id, there.digest) == (page.batch_id, page.digest)), None
+        )
+    except (send.NoLedgerError, DecodeError):
+        return keep if outbox.has_receipts(conn) else refusal
+    except TelemetryError:
+        return keep
+    if found is None:
+        return refusal
+    return Answer("accepted", "it came through before", {"status": found.status, "batch-id": str(found.batch_id)})
 
 
 def settle_page(conn: Connection, page: Page, answer: Answer, report: Report) -> None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -41,11 +41,15 @@ FIELD_LENGTH = 300
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a batch. `receipt` is what to keep; `reason` is for a person and safe to show."""
+    """What became of a batch. `receipt` is what to keep; `reason` is for a person and safe to show.
+
+    `repeated`: an earlier attempt had no answer, or none that settles it, so the batch may have arrived with that one.
+    """
 
     outcome: Literal["accepted", "refused", "unknown"]
     reason: str
     receipt: Mapping[str, object]
+    repeated: bool = False
 
 
 class _Retry(Exception):  # noqa: N818  a turn of the loop, not an error that anyone sees
@@ -111,7 +115,8 @@ def post_batch(
             wait_max=settings.retry_wait_max,
         ):
             with attempt:
-                return _post_once(session, endpoint, body, settings)
+                answer = _post_once(session, endpoint, body, settings)
+                return replace(answer, repeated=attempt.num > 1)
     except _Retry as gave_up:
         return gave_up.answer
     raise AssertionError("a retry loop ends by returning or raising")
@@ -227,10 +232,16 @@ class Received:
     status: str
 
 
-def fetch_received(endpoint: Endpoint, instance_id: UUID, settings: Settings) -> Iterator[Received]:
-    """The receiver's ledger of this instance, page by page. Raises TelemetryError when it cannot be had."""
-    url = f"{endpoint.url.rstrip('/')}/instances/{instance_id}/batches"
-    after = 0
+class NoLedgerError(TelemetryError):
+    """The address answers, and not with a ledger."""
+
+
+def fetch_received(endpoint: Endpoint, instance_id: UUID, settings: Settings, after: int = 0) -> Iterator[Received]:
+    """The receiver's ledger of this instance past a sequence number, page by page.
+
+    Raises TelemetryError when it cannot be had, and as NoLedgerError or DecodeError when there is none.
+    """
+    url = f"{endpoint.url.rstrip('/').removesuffix('/telemetry')}/instances/{instance_id}/batches"
     with open_session(endpoint) as session:
         while batches := _fetch_ledger_page(session, url, after, settings):
             yield from batches
@@ -253,7 +264,8 @@ def _fetch_ledger_page(session: requests.Session, url: str, after: int, settings
         raise TelemetryError(f"{url} {_say_failure(error)}") from None
     with response:
         if response.status_code != 200:  # noqa: PLR2004
-            raise TelemetryError(f"{url} answered {response.status_code}: is it the address of a receiver?")
+            kind = TelemetryError if response.status_code in {*NOT_FOR_GOOD, 500, *RETRIED} else NoLedgerError
+            raise kind(f"{url} answered {response.status_code}: is it the address of a receiver?")
         content = _read_bounded(response, LEDGER_BYTES, settings.read_timeout)
     try:
         return [

@@ -104,7 +104,7 @@ WHERE found.n IS DISTINCT FROM counted.n
 """
 
 LOSSES = """
-SELECT instance_id, reported_on, dropped, quarantined FROM sender_loss WHERE dropped > 0 OR quarantined > 0
+SELECT instance_id, reported_on, dropped, quarantined FROM sender_loss WHERE dropped <> 0 OR quarantined <> 0
 ORDER BY reported_on DESC, instance_id LIMIT ?
 """
 

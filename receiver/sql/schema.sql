@@ -103,18 +103,19 @@ WHERE batch_seq > previous_seq + 1
 ORDER BY instance_id, first_missing;
 
 -- What each sender lost before sending, by the day on which it reported it: its running totals, one batch minus the
--- batch before. A total that falls means that the sender began anew.
+-- batch before. Rows that were set aside may be sent after all: then `quarantined` falls, and the day's figure is below
+-- zero. Only `recorded` never falls: where it does, the sender began anew.
 CREATE VIEW sender_loss AS
 SELECT instance_id, received_at::DATE AS reported_on,
-       sum(CASE WHEN dropped < previous_dropped THEN dropped ELSE dropped - previous_dropped END)::BIGINT AS dropped,
-       sum(CASE WHEN quarantined < previous_quarantined THEN quarantined
-                ELSE quarantined - previous_quarantined END)::BIGINT AS quarantined
+       sum(dropped - if(began_anew, 0, previous_dropped))::BIGINT AS dropped,
+       sum(quarantined - if(began_anew, 0, previous_quarantined))::BIGINT AS quarantined
 FROM (
     SELECT instance_id, received_at, dropped, quarantined,
-           coalesce(lag(dropped) OVER sent, 0) AS previous_dropped,
-           coalesce(lag(quarantined) OVER sent, 0) AS previous_quarantined
+           coalesce(recorded < lag(recorded) OVER sent, true) AS began_anew,
+           lag(dropped) OVER sent AS previous_dropped,
+           lag(quarantined) OVER sent AS previous_quarantined
     FROM batches
-    WHERE dropped IS NOT NULL AND quarantined IS NOT NULL
+    WHERE recorded IS NOT NULL AND dropped IS NOT NULL AND quarantined IS NOT NULL
     WINDOW sent AS (PARTITION BY instance_id ORDER BY batch_seq, received_at)
 )
 GROUP BY ALL

@@ -122,6 +122,8 @@ class Proxy:
                 client.sendall(answer)
 
     def _is_poisoned(self, request: bytes) -> bool:
+        if not request.startswith(b"POST "):
+            return False
         body = request.partition(b"\r\n\r\n")[2]
         return not self.poison.isdisjoint(decode_columns(json.loads(body)["events"]).name)
 

@@ -1,0 +1,142 @@
+"""The receiver's own pipeline and DuckDB in this process, for tests that go through more than processes could.
+
+Bodies in, answers out; its clock can be set, and it can be stopped, started again, or end where it hurts.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import msgspec
+
+from receiver import account, pipeline, warehouse
+from receiver.delivery import Receipt
+from receiver.pipeline import Places, Store
+from receiver.settings import places_beside
+
+
+@dataclass(slots=True)
+class House:
+    """A receiver on one folder. `now` is what its clock says; None: what the machine's says."""
+
+    folder: Path
+    now: datetime | None = None
+    places: Places = field(init=False)
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = places_beside(self.folder / "telemetry.duckdb")
+        self._open()
+
+    def _open(self) -> None:
+        self.store = pipeline.open_store(self.places)
+        self.store.clock = lambda: self.now or datetime.now(UTC)
+
+    def restart(self) -> None:
+        """Stop as an operator would, and start again on the same files."""
+        self.store.close()
+        self._open()
+
+    def receive(self, bodies: Sequence[bytes]) -> list[Receipt]:
+        """Bodies that arrive together, in one transaction."""
+        return pipeline.receive(self.store, [pipeline.prepare(body) for body in bodies])
+
+    def take(self, body: bytes) -> tuple[int, bytes]:
+        """One body, and the answer to it."""
+        (receipt,) = self.receive([body])
+        return 200, msgspec.json.encode(receipt)
+
+    def die_before_commit(self, body: bytes) -> None:
+        """Have a body in the landfill and its rows in a transaction that never ends, and start again."""
+        plans = pipeline.decide(self.store, [pipeline.prepare(body)])
+        positions = pipeline.append_records(self.store, plans)
+        pipeline.load_plans(self.store, plans, positions)
+        warehouse.roll_back(self.store.warehouse.con)
+        self.restart()
+
+    def rebuild(self) -> None:
+        """Make the warehouse anew from the landfill, and go on with it."""
+        self.store.close()
+        pipeline.rebuild(self.places)
+        self._open()
+
+    @property
+    def digest(self) -> str:
+        """The digest of all content."""
+        return account.content_digest(self.store.warehouse.con)
+
+    def read_account(self) -> account.Account:
+        """The account."""
+        return account.read_account(self.store.warehouse.con)
+
+    def marks(self, instance_id: UUID | None = None) -> Counter[str]:
+        """How often each event name is in the warehouse, of one instance or of all."""
+        query = "SELECT name, count(*) FROM events WHERE ? IS NULL OR instance_id = ? GROUP BY name"
+        return Counter(dict(self.store.warehouse.con.execute(query, [instance_id, instance_id]).fetchall()))
+
+    def losses(self) -> dict[tuple[UUID, date], int]:
+        """What senders lost by gc, by instance and day of report."""
+        query = "SELECT instance_id, reported_on, dropped FROM sender_loss WHERE dropped > 0 ORDER BY ALL"
+        return {(instance, day): lost for instance, day, lost in self.store.warehouse.con.execute(query).fetchall()}
+
+    def list_batches(self, path: str) -> bytes:
+        """What `GET /instances/{id}/batches?after=n` is answered with."""
+        parts = urlsplit(path)
+        after = int(parse_qs(parts.query)["after"][0])
+        found = account.list_batches(self.store.warehouse.con, UUID(parts.path.split("/")[2]), after, 1000)
+        return msgspec.json.encode({"batches": found})
+
+
+Answer = tuple[int | None, bytes]
+
+
+@dataclass(slots=True)
+class Front:
+    """A door on loopback: `post` answers bodies, `get` paths; None as a status hangs up without a word."""
+
+    url: str
+    post: Callable[[bytes], Answer]
+    get: Callable[[str], Answer]
+
+
+@contextmanager
+def open_front() -> Iterator[Front]:
+    """A door that says 503 until it is told what to say."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.tell(*front.post(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def do_GET(self) -> None:
+            self.tell(*front.get(self.path))
+
+        def tell(self, status: int | None, content: bytes) -> None:
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    front = Front(f"http://127.0.0.1:{server.server_port}/", lambda _: (503, b""), lambda _: (503, b""))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield front
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,271 @@
+"""Seven simulated days without a receiver, and the same batches over and over: nothing lost unknown, nothing twice."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from psycopg import Connection
+
+from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry.config import Endpoint, Settings
+from tests.conftest import NOON, Receiver, make_events, names_of
+from tests.crash.house import Front, House, open_front
+
+A_DAY = timedelta(days=1)
+DAILY = 300
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """The receiver's pipeline, its clock at the first day."""
+    folder = tmp_path / "house"
+    folder.mkdir()
+    opened = House(folder, NOON)
+    yield opened
+    opened.store.close()
+
+
+def is_down(_: bytes) -> tuple[None, bytes]:
+    """A receiver that hangs up."""
+    return None, b""
+
+
+def live(conn: Connection, settings: Settings, house: House, day: int) -> pipeline.Report:
+    """A day: its events are recorded, and the sender runs once."""
+    house.now = NOON + day * A_DAY
+    events = make_events(DAILY, start=day * DAILY, day=NOON + day * A_DAY)
+    assert pipeline.record_events(conn, events, settings).accepted == DAILY
+    return pipeline.run_pass(conn, settings)
+
+
+def marks_of(*days: int) -> dict[str, int]:
+    """Every mark of some days, once."""
+    return {f"e-{n}": 1 for day in days for n in range(day * DAILY, (day + 1) * DAILY)}
+
+
+def instance_of(conn: Connection) -> UUID:
+    """The id that a sender ships under."""
+    found = outbox.read_state(conn).instance_id
+    assert found is not None
+    return found
+
+
+def assert_all_agree(conn: Connection, settings: Settings, house: House) -> None:
+    """Both accounts add up, and neither side knows of a gap."""
+    status = pipeline.read_status(conn, settings)
+    assert status.adds_up
+    assert (status.pending, status.missing, status.state.adopted) == (0, 0, 0)
+    found = house.read_account()
+    assert found.adds_up, found.checks
+    assert found.missing_batches == 0
+    assert found.lost_at_senders == status.state.dropped
+
+
+def test_seven_days_below_the_cap_lose_nothing(
+    conn: Connection, shipping: Settings, receiver: Receiver, house: House
+) -> None:
+    settings = replace(shipping, page_rows=400, attempts=1)
+    receiver.reply = is_down
+    for day in range(7):
+        report = live(conn, settings, house, day)
+        assert (report.shipped, report.dropped, report.pending) == (0, 0, (day + 1) * DAILY)
+    receiver.reply = house.take
+    assert live(conn, settings, house, 7).shipped == 8 * DAILY
+    assert house.marks() == marks_of(*range(8))
+    assert house.losses() == {}
+    assert_all_agree(conn, settings, house)
+
+
+def test_seven_days_above_the_cap_lose_exactly_what_the_receiver_is_told(
+    conn: Connection, shipping: Settings, receiver: Receiver, house: House
+) -> None:
+    settings = replace(shipping, page_rows=100, attempts=1, cap_rows=3 * DAILY)
+    receiver.reply = is_down
+    dropped = [live(conn, settings, house, day).dropped for day in range(7)]
+    assert dropped == [0, 0, 0, DAILY, DAILY, DAILY, DAILY]
+    waiting = {name for (name,) in conn.execute("SELECT name FROM audit_log")}
+    receiver.reply = house.take
+    report = live(conn, settings, house, 7)
+    assert (report.shipped, report.dropped) == (4 * DAILY, 0)
+    assert house.marks() == dict.fromkeys(waiting, 1) | marks_of(7)
+    frozen_on_the_first_day = {name for name in waiting if int(name[2:]) < DAILY}
+    assert len(frozen_on_the_first_day) == 100  # the page that was under way is never dropped
+    assert house.losses() == {(instance_of(conn), (NOON + 7 * A_DAY).date()): 4 * DAILY}
+    assert_all_agree(conn, settings, house)
+
+
+def test_each_loss_is_known_by_instance_and_day_of_report(
+    conn: Connection, shipping: Settings, receiver: Receiver, house: House
+) -> None:
+    settings = replace(shipping, page_rows=1000, attempts=1, cap_rows=DAILY)
+    days_of_outage = {1, 2, 5, 6, 7}
+    reported: dict[date, int] = {}
+    lost = 0
+    for day in range(10):
+        receiver.reply = is_down if day in days_of_outage else house.take
+        report = live(conn, settings, house, day)
+        if lost and day not in days_of_outage:
+            reported[(NOON + day * A_DAY).date()] = lost
+            lost = 0
+        lost += report.dropped
+    assert reported == {(NOON + 3 * A_DAY).date(): DAILY, (NOON + 8 * A_DAY).date(): 2 * DAILY}
+    assert house.losses() == {(instance_of(conn), day): number for day, number in reported.items()}
+    assert sum(house.marks().values()) == 10 * DAILY - 3 * DAILY
+    assert_all_agree(conn, settings, house)
+
+
+def test_a_sequence_with_a_batch_missing_shows_its_gap(
+    conn: Connection, shipping: Settings, receiver: Receiver, house: House
+) -> None:
+    settings = replace(shipping, page_rows=50)
+    pipeline.record_events(conn, make_events(300), settings)
+    receiver.reply = lambda body: house.take(body) if len(receiver.bodies) not in (3, 4) else (204, b"")
+    assert pipeline.run_pass(conn, settings).shipped == 300
+    (gap,) = house.read_account().gaps
+    assert (gap.instance_id, gap.first_missing, gap.last_missing) == (instance_of(conn), 3, 4)
+    assert house.read_account().missing_batches == 2
+
+
+# -- refused, after it came through ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def front() -> Iterator[Front]:
+    """A door that lets nothing through yet."""
+    with open_front() as opened:
+        yield opened
+
+
+@pytest.fixture
+def doubtful(conn: Connection, settings: Settings, house: House, front: Front) -> Settings:
+    """One batch came through with a receipt; the answer to a second one of ten events was lost."""
+    doubtful = replace(settings, endpoint=Endpoint(front.url), attempts=1)
+    pipeline.record_events(conn, make_events(10), doubtful)
+    front.post = house.take
+    assert pipeline.run_pass(conn, doubtful).shipped == 10
+    pipeline.record_events(conn, make_events(10, start=10), doubtful)
+    front.post = lambda body: (house.take(body) and None, b"")
+    assert pipeline.run_pass(conn, doubtful).pending == 10
+    return doubtful
+
+
+TWENTY = {f"e-{n}": 1 for n in range(20)}
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413])
+def test_a_batch_that_came_through_and_is_refused_afterwards_is_settled_by_the_receivers_ledger(
+    conn: Connection, doubtful: Settings, house: House, front: Front, status: int
+) -> None:
+    front.post, front.get = lambda _: (status, b""), lambda path: (200, house.list_batches(path))
+    report = pipeline.run_pass(conn, doubtful)
+    assert (report.shipped, report.refused, report.pending, report.failure) == (10, 0, 0, None)
+    assert house.marks() == TWENTY
+    assert_all_agree(conn, doubtful, house)
+
+
+@pytest.mark.parametrize("status", [None, 401, 404, 429, 502])
+def test_a_batch_refused_while_the_ledger_cannot_be_asked_is_kept_whole(
+    conn: Connection, doubtful: Settings, house: House, front: Front, status: int | None
+) -> None:
+    front.post, front.get = lambda _: (401, b""), lambda _: (status, b"")
+    for _ in range(2):
+        report = pipeline.run_pass(conn, doubtful)
+        assert (report.shipped, report.pending) == (0, 10)
+        assert report.failure is not None
+        assert "cannot be found out now" in report.failure
+        assert outbox.count_waiting(conn) == 0
+    front.post = house.take
+    assert pipeline.run_pass(conn, doubtful).shipped == 10
+    assert house.marks() == TWENTY
+    assert_all_agree(conn, doubtful, house)
+
+
+def test_a_batch_that_never_came_through_is_split_all_the_same(
+    conn: Connection, settings: Settings, house: House, front: Front
+) -> None:
+    doubtful = replace(settings, endpoint=Endpoint(front.url), attempts=1)
+    pipeline.record_events(conn, make_events(10), doubtful)
+    assert pipeline.run_pass(conn, doubtful).pending == 10
+    front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
+    front.get = lambda path: (200, house.list_batches(path))
+    report = pipeline.run_pass(conn, doubtful)
+    assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
+
+
+def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
+    conn: Connection, settings: Settings, house: House, front: Front
+) -> None:
+    shipping = replace(settings, endpoint=Endpoint(front.url))
+    bad = {"e-1", "e-5", "e-7"}
+    front.post = lambda body: (400, b"") if bad & set(names_of(body)) else house.take(body)
+    pipeline.record_events(conn, make_events(10), shipping)
+    assert pipeline.run_pass(conn, shipping).quarantined == 3
+    pipeline.record_events(conn, make_events(1, start=10), shipping)
+    pipeline.run_pass(conn, shipping)
+    assert house.read_account().lost_at_senders == 3
+    front.post = house.take
+    aside = [row.id for row in outbox.read_quarantine(conn)]
+    assert pipeline.retry_quarantined(conn, aside[:2]) == 2
+    pipeline.run_pass(conn, shipping)
+    assert house.read_account().lost_at_senders == 1
+    assert pipeline.drop_quarantined(conn) == 1
+    pipeline.record_events(conn, make_events(1, start=11), shipping)
+    pipeline.run_pass(conn, shipping)
+    assert house.read_account().lost_at_senders == 1
+    assert_all_agree(conn, shipping, house)
+
+
+# -- the same again --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bodies(conn: Connection, shipping: Settings, receiver: Receiver) -> list[bytes]:
+    """Twenty batches as they were sent."""
+    settings = replace(shipping, page_rows=25)
+    pipeline.record_events(conn, make_events(500), settings)
+    assert pipeline.run_pass(conn, settings).batches == 20
+    assert store.count_rows(conn) == 0
+    return list(receiver.bodies)
+
+
+@pytest.mark.parametrize("together", [1, 7, 16])
+def test_every_batch_three_times_shuffled_after_a_restart_is_there_once(
+    house: House, bodies: list[bytes], together: int
+) -> None:
+    first = [house.receive([body])[0] for body in bodies]
+    digest = house.digest
+    house.restart()
+    again = bodies * 3
+    random.Random(together).shuffle(again)  # noqa: S311  a seed, so that a failure can be seen again
+    receipts = [receipt for n in range(0, len(again), together) for receipt in house.receive(again[n : n + together])]
+    assert {receipt.status for receipt in receipts} == {"duplicate"}
+    assert {(r.batch_id, r.events, r.digest) for r in receipts} == {(r.batch_id, r.events, r.digest) for r in first}
+    assert house.marks() == {f"e-{n}": 1 for n in range(500)}
+    found = house.read_account()
+    assert found.adds_up, found.checks
+    assert (found.received, found.loaded, found.duplicate) == (80, 20, 60)
+    assert digest != house.digest  # the repeats are counted
+    house.rebuild()
+    assert house.marks() == {f"e-{n}": 1 for n in range(500)}
+
+
+@pytest.mark.parametrize("together", [1, 16])
+def test_batches_that_come_shuffled_and_three_times_at_once_are_there_once(
+    house: House, bodies: list[bytes], together: int
+) -> None:
+    mixed = bodies * 3
+    random.Random(together).shuffle(mixed)  # noqa: S311  a seed, so that a failure can be seen again
+    receipts = []
+    for n in range(0, len(mixed), together):
+        receipts += house.receive(mixed[n : n + together])
+        if n % 5 == 0:
+            house.restart()
+    assert sorted(receipt.status for receipt in receipts) == ["accepted"] * 20 + ["duplicate"] * 40
+    assert house.marks() == {name: 1 for body in bodies for name in names_of(body)}
+    found = house.read_account()
+    assert found.adds_up, found.checks
+    assert found.missing_batches == 0
