@@ -5,6 +5,7 @@ processes that use the folder, the last one stops it, and what a killed process 
 start. Nothing here knows a table.
 """
 
+import atexit
 import json
 import os
 import stat
@@ -33,6 +34,8 @@ def serve(data_dir: Path) -> Iterator[Mapping[str, str]]:
     finally:
         with suppress(subprocess.SubprocessError, OSError):
             server.__exit__(None, None, None)
+        if server._count == 0:  # what is done now need not be done at exit, when the folder may be gone
+            atexit.unregister(server._cleanup)
 
 
 def _start(data_dir: Path) -> "PostgresServer":

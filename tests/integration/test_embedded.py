@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,12 +20,14 @@ from penpot_telemetry.errors import DatabaseError
 from tests.conftest import make_events
 
 HOLD = """
-import sys, time
+import shutil, sys
 from pathlib import Path
 from penpot_telemetry import embedded
 with embedded.serve(Path(sys.argv[1])) as parameters:
     print("ready", flush=True)
-    sys.stdin.read()
+    remove = sys.stdin.read()
+if remove:
+    shutil.rmtree(sys.argv[1])
 """
 
 
@@ -64,6 +67,17 @@ def test_rows_outlive_the_server_and_it_stops_with_its_user(folder: Path) -> Non
     with pipeline.open_database(settings) as conn:
         assert pipeline.read_status(conn, settings).pending == 3
     assert not servers(folder)
+
+
+def test_a_folder_that_is_removed_afterwards_stays_removed(folder: Path) -> None:
+    other = holding(folder)
+    other.communicate()
+    shutil.rmtree(folder)
+    other = holding(folder)
+    assert other.stdin is not None
+    other.stdin.write("remove")
+    other.communicate()
+    assert not folder.exists()
 
 
 def test_it_listens_on_no_network(folder: Path) -> None:
