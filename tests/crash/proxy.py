@@ -2,7 +2,7 @@
 
 A proxy on loopback. It forwards a request whole and relays the answer whole, but for the fault that is due: dropped,
 late, twice, cut short, or told of while it happens so that somebody may be killed. It knows nothing of events, except
-that a body which holds a poisoned mark is refused with 400.
+that a body which holds a poisoned mark is refused with 400, always; and for a while it may refuse all with 401.
 """
 
 import json
@@ -53,7 +53,8 @@ class Proxy:
     upstream: int
     kill: Callable[[str, str], None]
     faults: deque[Fault] = field(default_factory=deque)
-    poison: frozenset[str] = frozenset()
+    is_poison: Callable[[str], bool] = lambda _: False
+    refusing: bool = False
     late: list[bytes] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
@@ -111,9 +112,8 @@ class Proxy:
             request = read_message(client)
             if request is None:
                 return
-            if self.poison and self._is_poisoned(request):
-                self.counts["refused for poison"] += 1
-                client.sendall(make_answer("400 Bad Request"))
+            if (refusal := self._refuse(request)) is not None:
+                client.sendall(refusal)
                 return
             if fault is not None and fault.victim == "":
                 self.counts[fault.kind] += 1
@@ -121,11 +121,17 @@ class Proxy:
             if answer is not None:
                 client.sendall(answer)
 
-    def _is_poisoned(self, request: bytes) -> bool:
+    def _refuse(self, request: bytes) -> bytes | None:
         if not request.startswith(b"POST "):
-            return False
+            return None
+        if self.refusing:
+            self.counts["refused for a while"] += 1
+            return make_answer("401 Unauthorized")
         body = request.partition(b"\r\n\r\n")[2]
-        return not self.poison.isdisjoint(decode_columns(json.loads(body)["events"]).name)
+        if any(map(self.is_poison, decode_columns(json.loads(body)["events"]).name)):
+            self.counts["refused for poison"] += 1
+            return make_answer("400 Bad Request")
+        return None
 
     def _pass_on(self, request: bytes, fault: Fault | None) -> bytes | None:  # noqa: PLR0911, PLR0912  a case is a fault
         match fault:
@@ -145,8 +151,10 @@ class Proxy:
                 other.join(PATIENCE)
                 return answer
             case Fault("request again later"):
-                self.late.append(request)
-                return self.forward(request)
+                answer = self.forward(request)
+                if answer is not None:
+                    self.late.append(request)
+                return answer
             case Fault("answer dropped"):
                 self.forward(request)
                 return None

@@ -29,6 +29,7 @@ class Pass:
     """Events recorded before and during one run of the sender, and what goes wrong in it.
 
     `back`: a killed receiver is started again while the sender still runs. `second`: another sender at once.
+    `refusing`: whatever comes is refused with 401, though some of it may have come through before.
     """
 
     record: int
@@ -38,6 +39,7 @@ class Pass:
     down: bool
     back: bool
     second: bool
+    refusing: bool
     late: int
 
 
@@ -84,6 +86,7 @@ def make_pass(chance: Random, page_rows: int, groups: set[str]) -> Pass:
         down=chance.random() < (0.7 if has_gc_kill else 0.1),
         back=chance.random() < 0.5,
         second=chance.random() < 0.1,
+        refusing=chance.random() < 0.08,
         late=chance.choice((0, 0, 1)),
     )
 
