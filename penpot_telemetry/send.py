@@ -191,14 +191,23 @@ def _read_retry_after(value: str | None) -> float | None:
 
 def _read_bounded(response: requests.Response, most: int, seconds: float) -> bytes:
     """The body as it comes, up to a size and a time: a status is all that is needed, a drip is not waited for."""
-    deadline = time.monotonic() + seconds
     found = bytearray()
-    with suppress(requests.RequestException, urllib3.exceptions.HTTPError, OSError):
+    _read_into(found, response, most, seconds)
+    return bytes(found)
+
+
+def _read_into(found: bytearray, response: requests.Response, most: int, seconds: float) -> bool:
+    """The body as far as it comes, nothing of one that is too long; says whether that is known to be all of it."""
+    deadline = time.monotonic() + seconds
+    try:
         for chunk in response.raw.stream(4096, decode_content=False):
             found += chunk
             if len(found) > most or time.monotonic() > deadline:
-                return b""
-    return bytes(found)
+                found.clear()
+                return False
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
+        return False
+    return response.raw.chunked or "Content-Length" in response.headers
 
 
 def _read_receipt(content: bytes) -> dict[str, object]:
@@ -266,7 +275,9 @@ def _fetch_ledger_page(session: requests.Session, url: str, after: int, settings
         if response.status_code != 200:  # noqa: PLR2004
             kind = TelemetryError if response.status_code in {*NOT_FOR_GOOD, 500, *RETRIED} else NoLedgerError
             raise kind(f"{url} answered {response.status_code}: is it the address of a receiver?")
-        content = _read_bounded(response, LEDGER_BYTES, settings.read_timeout)
+        content = bytearray()
+        if not _read_into(content, response, LEDGER_BYTES, settings.read_timeout):
+            raise TelemetryError(f"{url} did not answer to the end")
     try:
         return [
             Received(

@@ -99,11 +99,15 @@ Answer = tuple[int | None, bytes]
 
 @dataclass(slots=True)
 class Front:
-    """A door on loopback: `post` answers bodies, `get` paths; None as a status hangs up without a word."""
+    """A door on loopback: `post` answers bodies, `get` paths; None as a status hangs up without a word.
+
+    `cut`: so many bytes of an answer get out before it hangs up.
+    """
 
     url: str
     post: Callable[[bytes], Answer]
     get: Callable[[str], Answer]
+    cut: int | None = None
 
 
 @contextmanager
@@ -124,7 +128,7 @@ def open_front() -> Iterator[Front]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[: front.cut])
 
         def log_message(self, *args: object) -> None:
             pass

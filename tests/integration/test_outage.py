@@ -184,6 +184,20 @@ def test_a_batch_refused_while_the_ledger_cannot_be_asked_is_kept_whole(
     assert_all_agree(conn, doubtful, house)
 
 
+def test_a_ledger_that_is_cut_short_says_nothing(
+    conn: Connection, settings: Settings, house: House, front: Front
+) -> None:
+    doubtful = replace(settings, endpoint=Endpoint(front.url), attempts=1)  # no receipt was ever seen
+    pipeline.record_events(conn, make_events(10), doubtful)
+    front.post = lambda body: (house.take(body) and None, b"")
+    assert pipeline.run_pass(conn, doubtful).pending == 10
+    front.post, front.get, front.cut = lambda _: (400, b""), lambda path: (200, house.list_batches(path)), 20
+    assert pipeline.run_pass(conn, doubtful).pending == 10
+    front.cut = None
+    assert pipeline.run_pass(conn, doubtful).shipped == 10
+    assert house.marks() == {f"e-{n}": 1 for n in range(10)}
+
+
 def test_a_batch_that_never_came_through_is_split_all_the_same(
     conn: Connection, settings: Settings, house: House, front: Front
 ) -> None:
