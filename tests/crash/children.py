@@ -2,7 +2,8 @@
 
 Requests come on stdin, one JSON object a line: `{"run": role, "argv": […], "env": {…}, "arms": file, "out": file}` or
 `{"kill": pid}`. On stdout go `{"pid": …}` for a start, `{"pid": …, "died": point}` as last words of a process that ends
-itself at a point, and `{"pid": …, "exit": code}` for every end. The real functions are only ever wrapped to die.
+itself at a point, and `{"pid": …, "exit": code}` for every end. The real functions are only ever wrapped to die; an
+argument names a sabotage, for the tests of the rig itself.
 """
 
 import ctypes
@@ -13,8 +14,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ class Arms:
         """Last words, and SIGKILL."""
         os.write(self._words, json.dumps({"pid": os.getpid(), "died": name}).encode() + b"\n")
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def no_transactions() -> None:
+    """Every statement of the sender is committed on its own."""
+    from psycopg import Connection  # noqa: PLC0415
+
+    Connection.transaction = nullcontext  # type: ignore[assignment, method-assign]
+
+
+def no_commit() -> None:
+    """The receiver answers, and what it answered for is rolled back."""
+    from receiver import pipeline, warehouse  # noqa: PLC0415
+
+    pipeline.commit = lambda store: warehouse.roll_back(store.warehouse.con)
+
+
+SABOTAGE: Mapping[str, Callable[[], None]] = {"no transactions": no_transactions, "no commit": no_commit}
 
 
 def arm(role: str, arms: Arms) -> None:
@@ -144,6 +162,8 @@ def serve() -> None:
         importlib.import_module(module)
     for module in ("receiver.__main__", "receiver.server", "receiver.account", "polars", "pyarrow", "duckdb"):
         importlib.import_module(module)
+    for sabotage in sys.argv[1:]:
+        SABOTAGE[sabotage]()
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)

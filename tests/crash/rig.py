@@ -110,9 +110,9 @@ class Tally:
 class Children:
     """The processes that `tests.crash.children` forks: started, killed and waited for by pid."""
 
-    def __init__(self) -> None:
+    def __init__(self, *sabotage: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.children"],
+            [sys.executable, "-m", "tests.crash.children", *sabotage],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -335,11 +335,11 @@ class Sender:
 class Rig:
     """One receiver and its files for some schedules, each with a sender of its own."""
 
-    def __init__(self, server: Mapping[str, str], template: str, folder: Path) -> None:
+    def __init__(self, server: Mapping[str, str], template: str, folder: Path, *sabotage: str) -> None:
         self.server = server
         self.template = template
         self.folder = folder
-        self.children = Children()
+        self.children = Children(*sabotage)
         self.tally = Tally()
         self.sender: Sender | None = None
         self.seen: dict[UUID, Counter[str]] = {}
@@ -549,7 +549,7 @@ class Rig:
             known_loss = warehouse.one(con, query, [state.instance_id])
             query = "SELECT count(*) FROM sequence_gaps WHERE instance_id = ?"
             (gaps,) = warehouse.one(con, query, [state.instance_id])
-            query = "SELECT count(*), sum(repeats) FROM batches WHERE instance_id = ?"
+            query = "SELECT count(*), coalesce(sum(repeats), 0)::BIGINT FROM batches WHERE instance_id = ?"
             came.batches, came.duplicates = warehouse.one(con, query, [state.instance_id])
         compare(came, expected, found)
         self.seen[state.instance_id] = found
@@ -600,15 +600,19 @@ class Rig:
         if (code := self.receiver.stop()) != 0:
             came.problems.append(f"the receiver ended with {code} after SIGTERM: {tail(self.receiver.out)}")
         self._ask("receiver", ["check", *places], {}, came)
+        self._find_all(came)
         before = self._ask("receiver", ["digest", *places], {}, came)
         self._ask("receiver", ["rebuild", *places], {}, came)
         if self._ask("receiver", ["digest", *places], {}, came) != before:
             came.problems.append("the rebuilt warehouse has another content")
+        self._find_all(came)
+        self.tally.add(came)
+        return came
+
+    def _find_all(self, came: Tally) -> None:
         with closing(warehouse.connect(self.receiver.warehouse)) as con:
             for instance_id, marks in self.seen.items():
                 compare(came, marks, read_marks(con, instance_id))
-        self.tally.add(came)
-        return came
 
 
 def read_marks(con: Any, instance_id: UUID) -> Counter[str]:
