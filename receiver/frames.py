@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 
 from penpot_telemetry.errors import DecodeError
 from penpot_telemetry.events import CONTEXT_KEYS
-from penpot_telemetry.wire import batch
+from penpot_telemetry.wire import batch, kernel
 from penpot_telemetry.wire.limits import RECEIPT, Limits
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -27,6 +28,13 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 """The frame of a batch. `profile_id` is 16 bytes, which DuckDB casts to UUID; `props` and `context` are JSON text."""
 
+HEADS: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "type": pl.String(),
+    "source": pl.String(),
+    "tracked_on": pl.Int64(),
+}
+UUID_SIZE = 16
 DAY_MS = 86_400_000
 FIRST_DAY = -719_162  # 0001-01-01, in days since 1970: what a Python date can hold
 LAST_DAY = 2_932_896  # 9999-12-31
@@ -56,13 +64,53 @@ def decode_batch(events: str, limits: Limits = RECEIPT) -> pl.DataFrame:
 
 def decode_page(events: str, limits: Limits = RECEIPT) -> Page:
     """The same, with the counts of what was left out. Raises DecodeError."""
+    if kernel.COMPILED:
+        return build_page(batch.decode_flat(events, limits))
     columns = batch.decode_columns(events, limits)
     context, dropped = filter_contexts(columns.source, columns.context)
     return Page(build_frame(columns, context), dropped, sum(columns.unknown_keys.values()))
 
 
+def build_page(flat: batch.FlatColumns) -> Page:
+    """Flat arrays as a page, without a Python object an event."""
+    try:
+        heads = pl.DataFrame(flat.heads, schema=HEADS, orient="row")
+        frame = heads.with_columns(calendar_day())[as_series("head", pa.int32(), flat.head_of)]
+        profiles = as_series("profile_id", pa.binary(UUID_SIZE), flat.profiles).cast(pl.Binary)
+        if flat.no_profile:
+            profiles = profiles.scatter(flat.no_profile, None)
+        texts, ends = pa.py_buffer(flat.props), pa.py_buffer(flat.props_ends)
+        props = pl.Series("props", pa.LargeStringArray.from_buffers(len(flat), ends, texts))
+        contexts = pl.DataFrame(
+            {"source": frame["source"], "context_no": as_series("context_no", pa.int32(), flat.context_of)}
+        )
+        kept = keep_safe(contexts, flat.contexts)
+    except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
+        raise not_a_table(error) from None
+    frame = frame.with_columns(profiles, props, kept["context"])
+    return Page(frame, int(kept["dropped"].sum()), sum(flat.unknown_keys.values()))
+
+
+def keep_safe(pairs: pl.DataFrame, contexts: Sequence[str]) -> pl.DataFrame:
+    """The context of each event with its safe keys only, and how many were dropped; each distinct pair is read once."""
+    distinct = pairs.unique()
+    filtered = [filter_context(source, contexts[number]) for source, number in distinct.iter_rows()]
+    known = distinct.with_columns(
+        pl.Series("context", [text for text, _ in filtered], pl.String),
+        pl.Series("dropped", [count for _, count in filtered], pl.Int64),
+    )
+    return pairs.join(known, on=["source", "context_no"], how="left", maintain_order="left")
+
+
+def as_series(name: str, kind: pa.DataType, values: memoryview | bytes) -> pl.Series:
+    """A buffer of fixed-width values as a series, without a copy."""
+    width = kind.bit_width // 8
+    array = pa.Array.from_buffers(kind, memoryview(values).nbytes // width, [None, pa.py_buffer(values)])
+    return pl.Series(name, array)
+
+
 def build_frame(columns: batch.Columns, context: Sequence[str]) -> pl.DataFrame:
-    """Columns as a frame; an instant that no calendar day can hold becomes null."""
+    """Columns as a frame."""
     try:
         frame = pl.DataFrame(
             {
@@ -77,9 +125,19 @@ def build_frame(columns: batch.Columns, context: Sequence[str]) -> pl.DataFrame:
             schema=SCHEMA | {"tracked_on": pl.Int64()},
         )
     except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
-        raise DecodeError(f"the columns of the batch do not form a table: {type(error).__name__}") from None
+        raise not_a_table(error) from None
+    return frame.with_columns(calendar_day())
+
+
+def not_a_table(error: Exception) -> DecodeError:
+    """What values that fit no column are refused with: nothing of them is said."""
+    return DecodeError(f"the columns of the batch do not form a table: {type(error).__name__}")
+
+
+def calendar_day() -> pl.Expr:
+    """`tracked_on` as a date, from epoch milliseconds; an instant that no calendar day can hold becomes null."""
     day = pl.col("tracked_on").floordiv(DAY_MS)
-    return frame.with_columns(pl.when(day.is_between(FIRST_DAY, LAST_DAY)).then(day).cast(pl.Int32).cast(pl.Date))
+    return pl.when(day.is_between(FIRST_DAY, LAST_DAY)).then(day).cast(pl.Int32).cast(pl.Date)
 
 
 def write_rows(frame: pl.DataFrame) -> str:

@@ -4,11 +4,11 @@
     4 bytes   length of the content, big-endian
     rest      zstd: one frame when written; any number, skippable ones too, when read
 
-No declared length is trusted: the output is counted while it streams, and the window of a frame is capped.
+No declared length is trusted: what is inflated at once is bounded by the blocks that are there and by the caps, and
+the window of a frame is capped.
 """
 
 import binascii
-import io
 import struct
 
 import zstandard
@@ -23,10 +23,15 @@ _HEADER = struct.Struct(">hi")
 _MOST = 2**31 - 1
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-_FROM_URL = bytes.maketrans(b"-_", b"+/")
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_STRAY = b"*"
+_FROM_URL = bytes(code if code in _ALPHABET else _STRAY[0] for code in range(256)).translate(
+    bytes.maketrans(b"-_", b"+/")
+)
+"""What is outside the alphabet becomes a character that strict base64 refuses too."""
 
-_CHUNK = 128 * 1024
+_MOST_OF_BLOCK = 128 * 1024
+"""RFC 8878, 3.1.1.2.4: no block inflates to more."""
 _WINDOW = 8 * MIB
 """The library's default level needs 2 MiB; RFC 8878 asks a decoder for 8."""
 
@@ -56,19 +61,23 @@ def decode_str(text: str, limits: Limits = RECEIPT) -> bytes:
         raise LimitError(f"events of {len(text)} characters, the cap is {limits.body}", reason="too-large")
     raw = _decode_base64(text)
     length = _check_header(raw)
-    _check_frames(raw)
-    return _inflate(raw, length, limits)
+    blocks = _check_frames(raw)
+    return _inflate(raw, blocks, length, limits)
 
 
 def _decode_base64(text: str) -> bytes:
     digits = text.encode("ascii", "replace").rstrip(b"=")
-    stray = digits.translate(None, _ALPHABET)
-    if stray:
-        raise _bad_base64("a character outside its alphabet", digits.index(stray[:1]))
-    padding = len(text) - len(digits)
-    if len(digits) % 4 == 1 or (padding and padding != -len(digits) % 4):
+    padding, missing = len(text) - len(digits), -len(digits) % 4
+    try:
+        raw = binascii.a2b_base64(digits.translate(_FROM_URL) + b"=" * missing, strict_mode=True)
+    except binascii.Error:
+        stray = digits.translate(None, _ALPHABET)
+        if stray:
+            raise _bad_base64("a character outside its alphabet", digits.index(stray[:1])) from None
+        raise _bad_base64("its length cannot be", len(digits)) from None
+    if padding and padding != missing:
         raise _bad_base64("its length cannot be", len(digits))
-    return binascii.a2b_base64(digits.translate(_FROM_URL) + b"=" * (-len(digits) % 4))
+    return raw
 
 
 def _bad_base64(what: str, offset: int) -> DecodeError:
@@ -88,58 +97,67 @@ def _check_header(raw: bytes) -> int:
     return int(length)
 
 
-def _check_frames(raw: bytes) -> None:
-    """Walk over the frames by their headers, inflating nothing: the library takes a truncated frame in silence."""
-    pos, end = _HEADER.size, len(raw)
+def _check_frames(raw: bytes) -> int:
+    """Walk over the frames by their headers, inflating nothing, and count their blocks.
+
+    The library takes a truncated frame in silence.
+    """
+    pos, end, blocks = _HEADER.size, len(raw), 0
     if pos == end:
         raise _bad_blob("a blob without a zstd frame", pos)
     while pos < end:
         start = pos
         try:
-            pos = _skip_frame(raw, pos)
+            pos, more = _skip_frame(raw, pos)
         except (struct.error, IndexError):
-            pos = end + 1
+            pos, more = end + 1, 0
         if pos > end:
             raise _bad_blob("a zstd frame is cut short", start)
+        blocks += more
+    return blocks
 
 
-def _skip_frame(raw: bytes, pos: int) -> int:
+def _skip_frame(raw: bytes, pos: int) -> tuple[int, int]:
+    """The position after a frame, and the number of its blocks."""
     (magic,) = struct.unpack_from("<I", raw, pos)
     if magic in _SKIPPABLE:
         (size,) = struct.unpack_from("<I", raw, pos + 4)
-        return pos + 8 + int(size)
+        return pos + 8 + int(size), 0
     if magic != _MAGIC:
         raise _bad_blob("bytes that are no zstd frame", pos)
     # RFC 8878, 3.1.1.1: the descriptor says which fields of the header are there, and how long.
     descriptor = raw[pos + 4]
     single_segment = descriptor >> 5 & 1
     pos += 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3] + (single_segment, 2, 4, 8)[descriptor >> 6]
-    last = 0
+    last, blocks = 0, 0
     while not last:
         header = raw[pos] | raw[pos + 1] << 8 | raw[pos + 2] << 16
         last, kind, size = header & 1, header >> 1 & 3, header >> 3
         pos += 3 + (1 if kind == _RLE_BLOCK else size)
-    return pos + (4 if descriptor & 4 else 0)
+        blocks += 1
+    return pos + (4 if descriptor & 4 else 0), blocks
 
 
-def _inflate(raw: bytes, length: int, limits: Limits) -> bytes:
+def _inflate(raw: bytes, blocks: int, length: int, limits: Limits) -> bytes:
     frames = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
         memoryview(raw)[_HEADER.size :], read_across_frames=True
     )
-    content, size = io.BytesIO(), 0
+    # One byte more than there may be, in one piece: an honest blob is inflated where it will stay.
+    room = min(length, limits.decoded, blocks * _MOST_OF_BLOCK) + 1
+    chunks, size = [], 0
     try:
-        while chunk := frames.read(_CHUNK):
+        while size < room and (chunk := frames.read(room - size)):
             size += len(chunk)
-            if size > length:
-                raise _bad_blob(f"a blob declares a length of {length}, its content is longer", 2)
-            if size > limits.decoded:
-                raise LimitError(f"a blob of more than {limits.decoded} bytes", reason="too-large")
-            content.write(chunk)
+            chunks.append(chunk)
     except zstandard.ZstdError as error:
         if "too much memory" in str(error):
             raise LimitError(f"a zstd window of more than {_WINDOW} bytes", _HEADER.size, "too-large") from None
         raise _bad_blob(f"zstd cannot read a frame: {error}", _HEADER.size) from None
-    return content.getvalue()
+    if size > length:
+        raise _bad_blob(f"a blob declares a length of {length}, its content is longer", 2)
+    if size > limits.decoded:
+        raise LimitError(f"a blob of more than {limits.decoded} bytes", reason="too-large")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _bad_blob(what: str, offset: int) -> DecodeError:

@@ -1,17 +1,22 @@
 """The columnar path against the plain codec: whatever the bytes are, both say the same."""
 
 import base64
+import importlib.util
 import json
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penpot_telemetry.errors import DecodeError
 from penpot_telemetry.wire import batch, blob, fressian
+from penpot_telemetry.wire import kernel as installed_kernel
 from penpot_telemetry.wire.batch import KEYS, Columns, EventRow
 from penpot_telemetry.wire.fressian import Instant, Keyword, Value
 from penpot_telemetry.wire.limits import Limits
@@ -78,16 +83,49 @@ def outcome(read: object, data: bytes, limits: Limits) -> Columns | None:
         return None
 
 
+def interpreted_kernel() -> ModuleType:
+    """The kernel from its source, whatever stands compiled beside it."""
+    path = Path(batch.__file__).with_name("kernel.py")
+    spec = importlib.util.spec_from_file_location("interpreted_kernel", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+KERNELS = [installed_kernel, interpreted_kernel()]
+BUILDS = pytest.mark.parametrize("kernel", KERNELS, ids=["installed", "interpreted"])
+
+
+def by_arrays(kernel: ModuleType) -> Callable[[bytes, Limits], Columns]:
+    """The way by flat arrays, with one build of the kernel."""
+
+    def read(data: bytes, limits: Limits) -> Columns:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(batch, "kernel", kernel)
+            return batch.read_flat(data, limits).columns()
+
+    return read
+
+
+@BUILDS
 @settings(max_examples=150, deadline=None)
 @given(st.lists(events(), max_size=12), st.sampled_from([1, 3]))
-def test_columns_equal_what_the_plain_codec_gives(page: list[dict[Value, Value]], repeat: int) -> None:
+def test_columns_equal_what_the_plain_codec_gives(
+    kernel: ModuleType, page: list[dict[Value, Value]], repeat: int
+) -> None:
     data = fressian.dumps(page * repeat)
-    assert outcome(batch.read_columns, data, Limits()) == outcome(by_values, data, Limits())
+    expected = outcome(by_values, data, Limits())
+    assert outcome(batch.read_columns, data, Limits()) == expected
+    assert outcome(by_arrays(kernel), data, Limits()) == expected
 
 
+@BUILDS
 @settings(max_examples=300, deadline=None)
 @given(st.lists(events(), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_damaged_bytes_end_as_the_plain_codec_says(page: list[dict[Value, Value]], rng: random.Random) -> None:
+def test_damaged_bytes_end_as_the_plain_codec_says(
+    kernel: ModuleType, page: list[dict[Value, Value]], rng: random.Random
+) -> None:
     data = bytearray(fressian.dumps(page * 4))
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(data))
@@ -98,10 +136,13 @@ def test_damaged_bytes_end_as_the_plain_codec_says(page: list[dict[Value, Value]
         if not data:
             return
     limits = Limits(depth=40)
-    assert outcome(batch.read_columns, bytes(data), limits) == outcome(by_values, bytes(data), limits)
+    expected = outcome(by_values, bytes(data), limits)
+    assert outcome(batch.read_columns, bytes(data), limits) == expected
+    assert outcome(by_arrays(kernel), bytes(data), limits) == expected
 
 
-def test_a_damaged_page_of_penpot_ends_as_the_plain_codec_says() -> None:
+@BUILDS
+def test_a_damaged_page_of_penpot_ends_as_the_plain_codec_says(kernel: ModuleType) -> None:
     payload = json.loads((DATA / "penpot-batch-1.payload.json").read_text())
     page = fressian.loads(blob.decode_str(payload["events"]))[:60]
     whole, rng = fressian.dumps(page), random.Random(7)  # noqa: S311  the same damage in every run
@@ -111,6 +152,7 @@ def test_a_damaged_page_of_penpot_ends_as_the_plain_codec_says() -> None:
         data[rng.randrange(len(data))] = rng.choice((0xFE, 0xFD, 0x8C, rng.randrange(256)))
         expected = outcome(by_values, bytes(data), Limits())
         assert outcome(batch.read_columns, bytes(data), Limits()) == expected
+        assert outcome(by_arrays(kernel), bytes(data), Limits()) == expected
         read += expected is not None
     assert 100 < read < 500  # both outcomes are met
 

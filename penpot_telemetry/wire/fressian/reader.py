@@ -171,6 +171,10 @@ class Reader:
         """Resets so far, and the entries of both caches: the same after a value that left the caches as they were."""
         return self._resets, len(self._cache), len(self._structs)
 
+    def cached_values(self, start: int) -> list[Value]:
+        """The entries of the priority cache from a slot on; None for one whose value is being read."""
+        return [None if entry is None else entry[0] for entry in self._cache[start:]]
+
     def opens_map(self, pos: int) -> bool:
         """Whether a `clj/map` known to the struct cache begins there, its entries in a closed list."""
         slot = self.data[pos] - codes.STRUCT_PACKED
