@@ -265,8 +265,8 @@ def tell_next(console: Console, warehouse: Path, seconds: float) -> None:
     python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
     console.print(f"\n{seconds:.0f} seconds. The warehouse is [bold]{shown}[/bold]. Try:")
     for command, what in (
-        (f"{python} -m receiver check --warehouse {shown}", "the account of the receiver"),
-        (f"{python} -m receiver ask --list --warehouse {shown}", "the questions it can answer"),
-        (f"{python} -m receiver --warehouse {shown}", "serve it: the dashboard is at http://127.0.0.1:6070/"),
+        (f"{python} -m receiver status --warehouse {shown}", "the account of the receiver, and whether it adds up"),
+        (f"{python} -m receiver --warehouse {shown}", "serve it again: senders may POST to http://127.0.0.1:6070/"),
+        ("make notebooks", "run the notebooks, which explain each stage"),
     ):
         console.print(f"  {command}\n      [dim]{what}[/dim]", soft_wrap=True)
