@@ -4,6 +4,9 @@
 ;;   encode SEED COUNT  random values; a line each: hex, a tab, the typed text
 ;;   bench FILE ROUNDS  a payload file (or bare fressian bytes); after 30 rounds of warming up, one line a round:
 ;;                      milliseconds to decode, a tab, milliseconds to encode
+;;   serve FILE         the same, one at a time: after warming up the number of events, then for each line on stdin,
+;;                      `decode` or `encode`, the milliseconds
+;;   once FILE          decode it, cold, and print the number of events
 ;;
 ;; The typed text shows every type: strings as hex of UTF-16, floating numbers as hex of their bits, what has no order
 ;; sorted. Two values are the same exactly when their texts are.
@@ -262,15 +265,30 @@
     (.putShort blob (short 4)) (.putInt blob (alength data)) (.put blob frame)
     (.encodeToString (.withoutPadding (Base64/getUrlEncoder)) (.array blob))))
 
+(defn ms [f] (let [start (System/nanoTime)] (f) (/ (- (System/nanoTime) start) 1e6)))
+
+(defn work-of [path]
+  (let [[events data] (payload-of path)]
+    [(if events #(decode (inflate events)) #(decode data))
+     (if events #(deflate (encode %)) #(encode %))]))
+
+(defn warm [read-all write-all value]
+  (dotimes [_ 30] (read-all) (write-all value)))
+
 (defn bench [path rounds]
-  (let [[events data] (payload-of path)
-        read-all (if events #(decode (inflate events)) #(decode data))
-        write-all (if events #(deflate (encode %)) #(encode %))
-        ms (fn [f] (let [start (System/nanoTime)] (f) (/ (- (System/nanoTime) start) 1e6)))
+  (let [[read-all write-all] (work-of path)
         value (read-all)]
-    (dotimes [_ 30] (read-all) (write-all value))
+    (warm read-all write-all value)
     (dotimes [_ rounds]
       (println (format "%.3f\t%.3f" (ms read-all) (ms #(write-all value)))))))
+
+(defn serve [path]
+  (let [[read-all write-all] (work-of path)
+        value (read-all)]
+    (warm read-all write-all value)
+    (println (count value))
+    (doseq [line (line-seq (BufferedReader. (InputStreamReader. System/in)))]
+      (println (format "%.3f" (case line "decode" (ms read-all) "encode" (ms #(write-all value))))))))
 
 (let [[mode & arguments] *command-line-args*]
   (case mode
@@ -278,5 +296,7 @@
     "encode" (let [r (Random. (parse-long (first arguments)))]
                (dotimes [_ (parse-long (second arguments))]
                  (let [value (any-value r 4)] (println (str (hex (encode value)) "\t" (text value))))))
-    "bench" (bench (first arguments) (parse-long (second arguments))))
+    "bench" (bench (first arguments) (parse-long (second arguments)))
+    "serve" (serve (first arguments))
+    "once" (println (count ((first (work-of (first arguments)))))))
   (flush))
