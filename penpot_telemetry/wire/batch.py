@@ -71,6 +71,9 @@ class Columns:
         return len(self.name)
 
 
+_Head: TypeAlias = tuple[str, str, str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class FlatColumns:
     """A batch as flat arrays, in the order of the batch; what repeats is there once and pointed to.
@@ -124,73 +127,89 @@ def encode_events(rows: Iterable[EventRow]) -> str:
 
 def write_rows(rows: list[EventRow]) -> bytes:
     """Rows as the fressian of a vector of event maps, byte for byte what `fressian.dumps` gives for those maps."""
-    return Writer(WRITE | {EventRow: _RowWriter().write}).write(rows)
+    writer, copier = Writer(WRITE), kernel.RowCopier()
+    writer.begin_struct("clj/vector", 1)
+    writer.begin_list(len(rows))
+    index = 0
+    while index < len(rows):
+        index, copied = copier.copy(rows, index)
+        writer.out += copied
+        if index < len(rows):
+            _RowWriter(writer, copier, index).write(rows[index])
+            index += 1
+    return bytes(writer.out)
 
 
+@dataclass(frozen=True, slots=True)
 class _RowWriter:
-    """Writes rows as event maps, and copies each part that it has written before with nothing new for the caches."""
+    """Writes one row as it would be written anywhere, and teaches the copier what put nothing new into the caches."""
 
-    def __init__(self) -> None:
-        self.known: dict[object, bytes] = {}
-        self.count = 0
+    writer: Writer
+    copier: kernel.RowCopier
+    index: int
 
-    def write(self, writer: Writer, row: EventRow) -> None:
+    def write(self, row: EventRow) -> None:
         name, type_, source, tracked_at, profile_id, props, context = row
-        known, out = self.known, writer.out
-        head = (name, type_, source, tracked_at - tracked_at % DAY_MS)
-        fragment = known.get(head)
-        if fragment is None:
-            self._write_head(writer, head)
-        else:
-            out += fragment
+        copier = self.copier
+        self.write_head((name, type_, source, tracked_at - tracked_at % DAY_MS))
         if profile_id is not None:
-            fragment = known.get(PROFILE_ID)
-            if fragment is None:
-                self._write_profile(writer, profile_id)
-            else:
-                out += fragment
-                out += profile_id
-        fragment = known.get((PROPS, props))
-        if fragment is None:
-            self._write_transit(writer, PROPS, props)
-        else:
-            out += fragment
-        fragment = known.get((CONTEXT, context))
-        if fragment is None:
-            self._write_transit(writer, CONTEXT, context)
-        else:
-            out += fragment
-        out.append(codes.END_COLLECTION)
-        self.count += 1
+            self.write_profile(profile_id)
+        self.write_transit(PROPS, props, copier.props)
+        self.write_transit(CONTEXT, context, copier.contexts)
+        self.writer.out.append(codes.END_COLLECTION)
 
-    def _write_head(self, writer: Writer, head: tuple[str, str, str, int]) -> None:
-        name, type_, source, tracked_at = head
+    def write_head(self, head: _Head) -> None:
+        """The beginning of an event's map and its first four entries."""
+        writer, (name, type_, source, tracked_at) = self.writer, head
+        if head in self.copier.heads:
+            writer.out += self.copier.heads[head]
+            return
         start, caches = len(writer.out), writer.cached
         writer.begin_struct("clj/map", 1)
         writer.out.append(codes.BEGIN_CLOSED_LIST)
         for key, value in ((NAME, name), (TYPE, type_), (SOURCE, source), (TRACKED_AT, Instant(tracked_at))):
             writer.write_key(key)
             writer.write_object(value)
-        self._keep(writer, head, start, len(writer.out), caches)
+        if writer.cached == caches:
+            self.copier.heads[head] = bytes(writer.out[start:])
 
-    def _write_profile(self, writer: Writer, profile_id: bytes) -> None:
+    def write_profile(self, profile_id: bytes) -> None:
+        """The profile id; all but its bytes is the same every time."""
+        writer = self.writer
         start, caches = len(writer.out), writer.cached
         writer.write_key(PROFILE_ID)
         writer.write_object(UUID(bytes=profile_id))
-        self._keep(writer, PROFILE_ID, start, len(writer.out) - len(profile_id), caches)
+        if writer.cached == caches:
+            self.copier.profile_opening = bytes(writer.out[start : -len(profile_id)])
 
-    def _write_transit(self, writer: Writer, key: Keyword, text: str) -> None:
+    def write_transit(self, key: Keyword, text: str, known: dict[str, bytes]) -> None:
+        """Props or a context from their text."""
+        writer = self.writer
+        if text in known:
+            writer.out += known[text]
+            return
         start, caches = len(writer.out), writer.cached
         writer.write_key(key)
         try:
-            writer.write_object(loads_verbose(text))
+            value = loads_verbose(text)
+            writer.write_object(value)
         except EncodeError as error:
-            raise EncodeError(f"{key.name}: {error}", row=self.count) from None
-        self._keep(writer, (key, text), start, len(writer.out), caches)
-
-    def _keep(self, writer: Writer, part: object, start: int, stop: int, caches: tuple[int, int]) -> None:
+            raise EncodeError(f"{key.name}: {error}", row=self.index) from None
         if writer.cached == caches:
-            self.known[part] = bytes(writer.out[start:stop])
+            known[text] = bytes(writer.out[start:])
+        if kernel.COMPILED and isinstance(value, dict):
+            self.teach_keys(value)
+
+    def teach_keys(self, mapping: dict[Value, Value]) -> None:
+        """How props and contexts begin, and how their keys are written now that the caches know them."""
+        writer, copier = self.writer, self.copier
+        map_opening = writer.cached_struct("clj/map", 1) + bytes((codes.BEGIN_CLOSED_LIST,))
+        if writer.cached_key(CONTEXT):
+            copier.props_opening = writer.cached_key(PROPS) + map_opening
+            copier.context_opening = writer.cached_key(CONTEXT) + map_opening
+        for key in mapping:
+            if type(key) is Keyword and key.name.isascii():
+                copier.fragments.learn(str(key).encode(), writer.cached_key(key))
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -274,9 +293,6 @@ class _Shape:
             pieces.append(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
         pieces.append(self.texts[-1])
         return "".join(pieces)
-
-
-_Head: TypeAlias = tuple[str, str, str, int]
 
 
 class _Place(NamedTuple):

@@ -5,11 +5,11 @@ what it was not taught, byte for byte, it leaves to the reader and the writer in
 stopped. A guess (where a head or a context may end) counts only once its bytes are found to be ones read before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from librt.strings import BytesWriter, read_f64_be, read_i64_be, read_i64_le
+from librt.strings import BytesWriter, read_f64_be, read_i64_be, read_i64_le, write_f64_be
 from librt.vecs import append, vec
 from mypy_extensions import i32, i64, u8
 
@@ -18,6 +18,7 @@ COMPILED: Final = not __file__.endswith(".py")
 END: Final = 0xFD
 CLOSED: Final = 0xED
 UUID_SIZE: Final = 16
+DAY_MS: Final = 86_400_000
 FAR: Final = 0x100_0000_0000
 """A position beyond all data: to read there ends the loop."""
 
@@ -474,14 +475,15 @@ class Fragments:
             self.number_of[name] = len(self.keys)
             self.keys.append(fragment)
 
-    def write_map(self, text: bytes, opening: bytes) -> bytes | None:
-        """A verbose transit map of known keys and plain scalars as fressian, `opening` first; None for any other."""
-        out = BytesWriter()
+    def write_map(self, text: str, opening: bytes, out: BytesWriter) -> bool:
+        """A verbose transit map after its `opening`; False, and too much written, where it cannot be written here."""
+        if not opening:
+            return False
         out.write(opening)
         try:
-            return out.getvalue() if self.write_entries(text, out) else None
-        except IndexError:
-            return None
+            return self.write_entries(text.encode(), out)
+        except IndexError:  # the text ends where something was to come
+            return False
 
     def write_entries(self, text: bytes, out: BytesWriter) -> bool:
         """The entries and the end; False where something is met that is not written here."""
@@ -489,9 +491,10 @@ class Fragments:
             return False
         size = i64(len(text))
         pos: i64 = 1
-        seen: i64 = 0
+        seen_low: i64 = 0
+        seen_high: i64 = 0
         while text[pos] != 0x7D:
-            if seen != 0:
+            if seen_low != 0 or seen_high != 0:
                 if text[pos] != 0x2C:
                     return False
                 pos = skip_spaces(text, pos + 1)
@@ -504,13 +507,19 @@ class Fragments:
                     return False
                 pos += 1
             number: i64 = self.number_of.get(text[start:pos], -1)
-            if not 0 <= number < BITS:
-                return False
             bit: i64 = 1
-            bit <<= number
-            if seen & bit:
+            if number < 0 or number >= 2 * BITS:
                 return False
-            seen |= bit
+            if number < BITS:
+                bit <<= number
+                if seen_low & bit:
+                    return False
+                seen_low |= bit
+            else:
+                bit <<= number - BITS
+                if seen_high & bit:
+                    return False
+                seen_high |= bit
             out.write(self.keys[number])
             if text[pos + 1] != 0x3A:
                 return False
@@ -519,6 +528,62 @@ class Fragments:
                 return False
         out.append(END)
         return pos + 1 == size
+
+
+class RowCopier:
+    """Rows of known parts as event maps; of the props, the keys must be known and the values plain.
+
+    `heads`, `props` and `contexts` hold the bytes of what was written before, without and with its key; `props` need
+    not hold what `fragments` can write.
+    """
+
+    def __init__(self) -> None:
+        self.heads: dict[tuple[str, str, str, int], bytes] = {}
+        self.props: dict[str, bytes] = {}
+        self.contexts: dict[str, bytes] = {}
+        self.profile_opening = b""
+        self.props_opening = b""
+        self.context_opening = b""
+        self.fragments = Fragments()
+
+    def copy(self, rows: Sequence[tuple[str, str, str, int, bytes | None, str, str]], index: int) -> tuple[int, bytes]:
+        """The rows from `index` on, up to the first with an unknown part: its index, and the bytes of those before."""
+        out = BytesWriter()
+        while index < len(rows):
+            name, type_, source, tracked_at, profile_id, props, context = rows[index]
+            head = self.heads.get((name, type_, source, tracked_at - tracked_at % DAY_MS))
+            written = self.write_context(context)
+            if head is None or written is None or not self.profile_opening:
+                break
+            start = i64(len(out))
+            out.write(head)
+            if profile_id is not None:
+                out.write(self.profile_opening)
+                out.write(profile_id)
+            if not self.copy_props(props, out):
+                out.truncate(start)
+                break
+            out.write(written)
+            out.append(END)
+            index += 1
+        return index, out.getvalue()
+
+    def copy_props(self, props: str, out: BytesWriter) -> bool:
+        """Props as they were written before, or by their keys and values; False for others."""
+        known = self.props.get(props)
+        if known is not None:
+            out.write(known)
+            return True
+        return self.fragments.write_map(props, self.props_opening, out)
+
+    def write_context(self, context: str) -> bytes | None:
+        """The same for a context, which is remembered."""
+        known = self.contexts.get(context)
+        if known is None:
+            out = BytesWriter()
+            if self.fragments.write_map(context, self.context_opening, out):
+                known = self.contexts[context] = out.getvalue()
+        return known
 
 
 def skip_spaces(text: bytes, pos: i64) -> i64:
@@ -548,11 +613,37 @@ def write_scalar(text: bytes, pos: i64, out: BytesWriter) -> i64:
         value = value * 10 + byte - 0x30
         pos += 1
         byte = text[pos]
-    if pos == start or pos - start > 15 or byte == 0x2E or byte == 0x65 or byte == 0x45:
+    if byte == 0x2E and pos > start:
+        return write_double(text, start, out)
+    if pos == start or pos - start > 15 or byte == 0x65 or byte == 0x45:
         return -1
     if text[start] == 0x30 and pos - start > 1:
         return -1
     write_int(value, out)
+    return pos
+
+
+def write_double(text: bytes, start: i64, out: BytesWriter) -> i64:
+    """A number with a point, without an exponent; returns the position after it, or -1."""
+    pos: i64 = start
+    while text[pos] != 0x2E:
+        pos += 1
+    if text[start] == 0x30 and pos - start > 1:
+        return -1
+    pos += 1
+    point = pos
+    while 0x30 <= text[pos] <= 0x39:
+        pos += 1
+    if pos == point or text[pos] == 0x65 or text[pos] == 0x45:
+        return -1
+    value = float(text[start:pos])
+    if value == 0.0:
+        out.append(0xFB)
+    elif value == 1.0:
+        out.append(0xFC)
+    else:
+        out.append(0xFA)
+        write_f64_be(out, value)
     return pos
 
 

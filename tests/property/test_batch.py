@@ -161,13 +161,15 @@ transit_scalars = st.one_of(
     st.booleans(),
     st.none(),
     st.integers(-(2**50), 2**50),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, 1.0, 0.5, 64, 4095, 4096, 2**19, 2**25, 2**33, 2**41, 2**49]),
     st.text(max_size=12).filter(lambda text: not text.startswith(("~", "^", "`"))),
     st.uuids().map(lambda uuid: f"~u{uuid}"),
     st.just("~:exporter"),
     st.just("~m1784505600000"),
 )
 transit_maps = st.dictionaries(
-    st.sampled_from(["~:id", "~:team-id", "~:version", "~:app/x"]),
+    st.sampled_from(["~:id", "~:team-id", "~:version", "~:app/x", *(f"~:k{number}" for number in range(130))]),
     transit_scalars | st.lists(transit_scalars, max_size=2),
     max_size=3,
 ).map(json.dumps)

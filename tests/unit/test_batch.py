@@ -111,9 +111,10 @@ def test_references_cannot_multiply_a_long_value() -> None:
     assert refused.value.reason == "too-large"
 
 
-def test_a_row_that_cannot_be_written_is_named_by_its_index() -> None:
-    good = EventRow("navigate", "action", "telemetry", 0, None, "{}", "{}")
-    with pytest.raises(EncodeError) as refused:
-        batch.encode_events([good, good._replace(context="{")])
-    assert refused.value.row == 1
-    assert "context" in str(refused.value)
+@pytest.mark.parametrize("text", ["{", '{"~:a": 1.2.3}', '{"~:a": 01}', '{"~:a": "~uzz"}', '{"~:a": 1', '{"~:a" 1}'])
+def test_a_row_that_cannot_be_written_is_named_by_its_index(text: str) -> None:
+    good = EventRow("navigate", "action", "telemetry", 0, bytes(16), '{"~:a": 1}', '{"~:a": 1}')
+    for bad in (good._replace(context=text), good._replace(props=text)):
+        with pytest.raises(EncodeError) as refused:
+            batch.encode_events([good, good, good, bad])
+        assert refused.value.row == 3

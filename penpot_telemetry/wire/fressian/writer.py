@@ -96,9 +96,13 @@ class Writer:
 
     def write_items(self, items: Sequence[Value]) -> None:
         """A list of a known length."""
-        self._write_size(len(items), codes.LIST_PACKED, codes.LIST)
+        self.begin_list(len(items))
         for item in items:
             self.write_object(item)
+
+    def begin_list(self, count: int) -> None:
+        """The head of a list; `count` items must follow."""
+        self._write_size(count, codes.LIST_PACKED, codes.LIST)
 
     def write_entries(self, entries: Iterable[tuple[Value, Value]]) -> None:
         """A closed list of keys and values; the keys go through the cache."""
@@ -130,6 +134,16 @@ class Writer:
         else:
             self.out.append(codes.CACHE_REF)
             self.write_int(slot)
+
+    def cached_key(self, value: Value) -> bytes:
+        """The bytes of a key that the cache knows; none for another."""
+        slot = self._cache.get(as_key(value))
+        return b"" if slot is None else _reference(slot, codes.CACHE_REF_PACKED, codes.PACKED_REFS, codes.CACHE_REF)
+
+    def cached_struct(self, tag: Value, count: int) -> bytes:
+        """The head of a struct that the cache knows; none for another."""
+        slot = self._structs.get((as_key(tag), count))
+        return b"" if slot is None else _reference(slot, codes.STRUCT_PACKED, codes.PACKED_STRUCTS, codes.STRUCT)
 
     def begin_struct(self, tag: Value, count: int) -> None:
         """The head of a struct; `count` components must follow."""
@@ -184,6 +198,15 @@ def _write_double(writer: Writer, number: float) -> None:
     else:
         writer.out.append(codes.DOUBLE)
         writer.out += _NAN if isnan(number) else pack(">d", number)
+
+
+def _reference(slot: int, packed: int, most: int, code: int) -> bytes:
+    if slot < most:
+        return bytes((packed + slot,))
+    writer = Writer({})
+    writer.out.append(code)
+    writer.write_int(slot)
+    return bytes(writer.out)
 
 
 def _encode_text(text: str) -> bytes:
