@@ -13,7 +13,7 @@ help:  ## list the targets
 install: $(READY)  ## build .venv with every extra, from the locked dependencies
 
 # uv when it is there or can be had, pip otherwise; both refuse a file whose hash is not in the lock.
-$(READY): pyproject.toml requirements.lock
+$(READY): pyproject.toml requirements.lock setup.py penpot_telemetry/wire/kernel.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "penpot_telemetry needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
