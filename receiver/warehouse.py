@@ -112,6 +112,11 @@ def check_version(con: duckdb.DuckDBPyConnection, path: Path) -> None:
         (version,) = one(con, VERSION)
     except duckdb.CatalogException:
         raise DatabaseError(f"{path} is a DuckDB file, but not a warehouse: choose another with --warehouse") from None
+    if int(str(version)) > SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{path} was written by a newer receiver (schema version {version}, this one reads {SCHEMA_VERSION}): "
+            "upgrade this receiver"
+        )
     if int(str(version)) != SCHEMA_VERSION:
         raise DatabaseError(
             f"{path} has schema version {version}, this receiver reads {SCHEMA_VERSION}: "

@@ -1,0 +1,88 @@
+"""The log in front of the warehouse: whole records only, wherever a write was cut or a byte was turned."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from receiver import landfill
+from receiver.delivery import Delivery, InUseError, Position
+from receiver.landfill import Landfill, LandfillError, Record
+
+MONDAY = datetime(2026, 7, 20, 12, tzinfo=UTC)
+TUESDAY = datetime(2026, 7, 21, 12, tzinfo=UTC)
+
+
+def record_of(number: int, when: datetime = MONDAY) -> bytes:
+    delivery = Delivery(uuid4(), when, "batch", "loaded", UUID(int=number), "sha256:", batch_seq=number)
+    return landfill.pack_record(delivery, "events", landfill.pack_carried(f"events {number}"))
+
+
+def fill(folder: Path, *whens: datetime) -> list[Position]:
+    with Landfill(folder) as log:
+        return [log.append(record_of(number, when), when) for number, when in enumerate(whens)]
+
+
+def numbers(records: list[Record]) -> list[int | None]:
+    return [record.header.delivery.batch_seq for record in records]
+
+
+def test_what_was_appended_is_read_back_in_order_with_what_it_carries(tmp_path: Path) -> None:
+    fill(tmp_path, MONDAY, MONDAY, TUESDAY)
+    with Landfill(tmp_path) as log:
+        found = landfill.recover(log, None)
+    assert (numbers(found.records), found.torn_bytes) == ([0, 1, 2], 0)
+    assert [landfill.read_carried(record) for record in found.records] == ["events 0", "events 1", "events 2"]
+
+
+def test_a_write_cut_at_any_byte_leaves_the_records_before_it(tmp_path: Path) -> None:
+    (first, second) = fill(tmp_path, MONDAY, MONDAY)
+    path = landfill.path_of(tmp_path, first.day)
+    whole = path.read_bytes()
+    for cut in range(first.offset + 1, second.offset):
+        path.write_bytes(whole[:cut])
+        with Landfill(tmp_path) as log:
+            found = landfill.recover(log, None)
+            assert (numbers(found.records), found.torn_bytes) == ([0], cut - first.offset)
+            assert log.position == first
+        assert path.stat().st_size == first.offset
+
+
+def test_a_torn_record_of_a_day_before_is_damage_and_not_an_interrupted_write(tmp_path: Path) -> None:
+    first, _ = fill(tmp_path, MONDAY, TUESDAY)
+    path = landfill.path_of(tmp_path, first.day)
+    path.write_bytes(path.read_bytes()[:-1])
+    with Landfill(tmp_path) as log, pytest.raises(LandfillError, match="are not a record"):
+        landfill.recover(log, None)
+
+
+def test_a_turned_byte_costs_its_own_record_only(tmp_path: Path) -> None:
+    positions = fill(tmp_path, MONDAY, MONDAY, MONDAY)
+    path = landfill.path_of(tmp_path, MONDAY.date())
+    data = bytearray(path.read_bytes())
+    data[(positions[0].offset + positions[1].offset) // 2] ^= 0xFF
+    path.write_bytes(data)
+    found = list(landfill.scan_past_damage(path))
+    assert numbers([one for one in found if isinstance(one, Record)]) == [0, 2]
+    assert [one for one in found if isinstance(one, int)] == [positions[1].offset - positions[0].offset]
+    assert landfill.end_of(tmp_path) == positions[2]
+
+
+def test_a_clock_that_goes_back_writes_on_in_the_newest_file(tmp_path: Path) -> None:
+    fill(tmp_path, TUESDAY, MONDAY)
+    assert landfill.list_days(tmp_path) == [TUESDAY.date()]
+
+
+def test_old_days_go_but_never_the_newest(tmp_path: Path) -> None:
+    fill(tmp_path, MONDAY, TUESDAY)
+    with Landfill(tmp_path) as log:
+        assert landfill.expire(log, 1, date(2026, 7, 21)) == []
+        assert landfill.expire(log, 1, date(2026, 7, 22)) == [MONDAY.date()]
+        assert landfill.expire(log, 1, date(2027, 1, 1)) == []
+
+
+def test_a_landfill_has_one_writer(tmp_path: Path) -> None:
+    with Landfill(tmp_path), pytest.raises(InUseError):
+        Landfill(tmp_path)
+    Landfill(tmp_path).close()

@@ -1,0 +1,50 @@
+"""The file itself: what is refused before a row is written, and for how long bodies are kept beside it."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from penpot_telemetry.errors import DatabaseError
+from receiver import quarantine
+from receiver.warehouse import SCHEMA_VERSION, Warehouse
+
+NOW = datetime(2026, 7, 21, 12, tzinfo=UTC)
+
+
+def test_a_warehouse_of_a_newer_receiver_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    Warehouse(path).close()
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE meta SET value = ? WHERE key = 'schema-version'", [str(SCHEMA_VERSION + 1)])
+    with pytest.raises(DatabaseError, match=f"newer receiver .*{SCHEMA_VERSION + 1}.*: upgrade"):
+        Warehouse(path)
+    with duckdb.connect(str(path)) as con:
+        assert con.execute("SELECT value FROM meta").fetchall() == [(str(SCHEMA_VERSION + 1),)]
+
+
+def test_another_database_and_another_file_are_refused(tmp_path: Path) -> None:
+    other, text = tmp_path / "other.duckdb", tmp_path / "text"
+    with duckdb.connect(str(other)) as con:
+        con.execute("CREATE TABLE mine (a INT)")
+    text.write_text("no database " * 2000)
+    with pytest.raises(DatabaseError, match="not a warehouse"):
+        Warehouse(other)
+    with pytest.raises(DatabaseError, match="cannot be opened"):
+        Warehouse(text)
+
+
+def test_bodies_are_kept_within_a_budget_and_for_some_days(tmp_path: Path) -> None:
+    folder = tmp_path / "quarantine"
+    assert quarantine.expire(folder, 14, NOW) == []
+    assert quarantine.keep(folder, "old", b"12345", 10) == "old"
+    assert quarantine.keep(folder, "new", b"12345", 10) == "new"
+    assert quarantine.keep(folder, "one too many", b"1", 10) is None
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    for name, days in (("old", 15), ("new", 13)):
+        when = (NOW - timedelta(days=days)).timestamp()
+        os.utime(folder / name, (when, when))
+    assert quarantine.expire(folder, 14, NOW) == ["old"]
+    assert [path.name for path in folder.iterdir()] == ["new"]
