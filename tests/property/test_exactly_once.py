@@ -36,7 +36,7 @@ from tests.conftest import NOON, TEMPLATE, make_events, names_of
 from tests.crash.house import Front, House, open_front
 
 STEPS = 200
-EXAMPLES = 4
+EXAMPLES = 3
 GENEROUS = 100_000
 SKEW = st.sampled_from([0, 0, 0, -1, 1])
 PENPOT = UUID(int=7)
