@@ -74,7 +74,7 @@ def decode_page(events: str, limits: Limits = RECEIPT) -> Page:
 def build_page(flat: batch.FlatColumns) -> Page:
     """Flat arrays as a page, without a Python object an event."""
     try:
-        heads = pl.DataFrame(flat.heads, schema=HEADS, orient="row")
+        heads = build_heads(flat.heads)
         frame = heads.with_columns(calendar_day())[as_series("head", pa.int32(), flat.head_of)]
         profiles = as_series("profile_id", pa.binary(UUID_SIZE), flat.profiles).cast(pl.Binary)
         if flat.no_profile:
@@ -89,6 +89,17 @@ def build_page(flat: batch.FlatColumns) -> Page:
         raise not_a_table(error) from None
     frame = frame.with_columns(profiles, props, kept["context"])
     return Page(frame, int(kept["dropped"].sum()), sum(flat.unknown_keys.values()))
+
+
+def build_heads(heads: Sequence[tuple[str, str, str, int]]) -> pl.DataFrame:
+    """What many events have in common, one row each."""
+    columns: dict[str, list[str] | list[int]] = {
+        "name": well_formed([head[0] for head in heads]),
+        "type": well_formed([head[1] for head in heads]),
+        "source": well_formed([head[2] for head in heads]),
+        "tracked_on": [head[3] for head in heads],
+    }
+    return pl.DataFrame(columns, schema=HEADS)
 
 
 def keep_safe(pairs: pl.DataFrame, contexts: Sequence[str]) -> pl.DataFrame:
@@ -114,9 +125,9 @@ def build_frame(columns: batch.Columns, context: Sequence[str]) -> pl.DataFrame:
     try:
         frame = pl.DataFrame(
             {
-                "name": columns.name,
-                "type": columns.type,
-                "source": columns.source,
+                "name": well_formed(columns.name),
+                "type": well_formed(columns.type),
+                "source": well_formed(columns.source),
                 "tracked_on": columns.tracked_at,
                 "profile_id": columns.profile_id,
                 "props": columns.props,
@@ -138,6 +149,15 @@ def calendar_day() -> pl.Expr:
     """`tracked_on` as a date, from epoch milliseconds; an instant that no calendar day can hold becomes null."""
     day = pl.col("tracked_on").floordiv(DAY_MS)
     return pl.when(day.is_between(FIRST_DAY, LAST_DAY)).then(day).cast(pl.Int32).cast(pl.Date)
+
+
+def well_formed(texts: list[str]) -> list[str]:
+    """The same texts, half a surrogate pair become U+FFFD: JavaScript cuts strings there, no table can hold it."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return [text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") for text in texts]
+    return texts
 
 
 def write_rows(frame: pl.DataFrame) -> str:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from penpot_telemetry.wire import blob, fressian, kernel
 from penpot_telemetry.wire.batch import encode_events
 from receiver.frames import count_common, decode_batch, filter_context, read_rows, write_rows
-from tests.integration.receiving import rows
+from tests.integration.receiving import event, rows
 
 CASES = [
     # source, context as sent, context as kept, keys dropped
@@ -27,6 +28,16 @@ def test_a_context_keeps_the_safe_scalars_of_its_source_only(source: str, sent: 
 def test_a_frame_kept_as_lines_is_the_same_frame_again() -> None:
     frame = decode_batch(encode_events(rows(3)))
     assert read_rows(write_rows(frame)).equals(frame)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_half_a_surrogate_pair_in_a_word_costs_that_character_only(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "COMPILED", compiled)
+    data = fressian.dumps([event(name="open\ud83d"), event(name="\U0001f600")])
+    frame = decode_batch(blob.encode_str(data))
+    assert frame["name"].to_list() == ["open\ufffd", "\U0001f600"]
 
 
 def test_common_events_are_matched_once_each() -> None:
