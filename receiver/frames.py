@@ -81,14 +81,10 @@ def build_page(flat: batch.FlatColumns) -> Page:
             profiles = profiles.scatter(flat.no_profile, None)
         texts, ends = pa.py_buffer(flat.props), pa.py_buffer(flat.props_ends)
         props = pl.Series("props", pa.LargeStringArray.from_buffers(len(flat), ends, texts))
-        contexts = pl.DataFrame(
-            {"source": frame["source"], "context_no": as_series("context_no", pa.int32(), flat.context_of)}
-        )
-        kept = keep_safe(contexts, flat.contexts)
+        context, dropped = keep_safe(flat)
     except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
         raise not_a_table(error) from None
-    frame = frame.with_columns(profiles, props, kept["context"])
-    return Page(frame, int(kept["dropped"].sum()), sum(flat.unknown_keys.values()))
+    return Page(frame.with_columns(profiles, props, context), dropped, sum(flat.unknown_keys.values()))
 
 
 def build_heads(heads: Sequence[tuple[str, str, str, int]]) -> pl.DataFrame:
@@ -102,15 +98,23 @@ def build_heads(heads: Sequence[tuple[str, str, str, int]]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=HEADS)
 
 
-def keep_safe(pairs: pl.DataFrame, contexts: Sequence[str]) -> pl.DataFrame:
-    """The context of each event with its safe keys only, and how many were dropped; each distinct pair is read once."""
-    distinct = pairs.unique()
-    filtered = [filter_context(source, contexts[number]) for source, number in distinct.iter_rows()]
-    known = distinct.with_columns(
-        pl.Series("context", [text for text, _ in filtered], pl.String),
-        pl.Series("dropped", [count for _, count in filtered], pl.Int64),
-    )
-    return pairs.join(known, on=["source", "context_no"], how="left", maintain_order="left")
+def keep_safe(flat: batch.FlatColumns) -> tuple[pl.Series, int]:
+    """The context of each event with its safe keys only, and how many were dropped; each distinct pair is read once.
+
+    A pair of source and context is one number, so that an event costs a look-up and no comparison of texts.
+    """
+    sources = sorted({head[2] for head in flat.heads})
+    number_of = {source: number for number, source in enumerate(sources)}
+    source_of_head = pl.Series([number_of[head[2]] for head in flat.heads], dtype=pl.Int64)
+    source_of = source_of_head.gather(as_series("head", pa.int32(), flat.head_of))
+    pairs = as_series("pair", pa.int32(), flat.context_of).cast(pl.Int64) * max(len(sources), 1) + source_of
+    texts: list[str | None] = [None] * (len(flat.contexts) * len(sources))
+    counts = [0] * len(texts)
+    for pair in pairs.unique().to_list():
+        context, source = divmod(pair, len(sources))
+        texts[pair], counts[pair] = filter_context(sources[source], flat.contexts[context])
+    dropped = int(pl.Series(counts, dtype=pl.Int64).gather(pairs).sum()) if any(counts) else 0
+    return pl.Series("context", texts, pl.String).gather(pairs), dropped
 
 
 def as_series(name: str, kind: pa.DataType, values: memoryview | bytes) -> pl.Series:
