@@ -13,6 +13,7 @@ import requests
 
 from penpot_telemetry.errors import TelemetryError
 from receiver import account, landfill, warehouse
+from receiver.access import read_secret
 from receiver.account import Account
 from receiver.delivery import InUseError
 from receiver.pipeline import Places, open_store, prepare, receive
@@ -20,6 +21,8 @@ from receiver.pipeline import rebuild as rebuild_warehouse
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+UNAUTHORIZED = 401
 
 
 class Commands(click.Group):
@@ -234,11 +237,20 @@ def open_to_read(path: Path) -> Any:
 def ask_server(url: str) -> Account:
     """The account as a running server gives it."""
     try:
-        answer = requests.get(url.rstrip("/") + "/status", timeout=30)
+        answer = requests.get(url.rstrip("/") + "/status", auth=show_token, timeout=30, allow_redirects=False)
+        if answer.status_code == UNAUTHORIZED:
+            raise click.ClickException(f"{url} wants its token: set RECEIVER_READ_TOKEN or RECEIVER_READ_TOKEN_FILE")
         answer.raise_for_status()
         return msgspec.json.decode(answer.content, type=Account)
     except (requests.RequestException, msgspec.MsgspecError) as error:
         raise click.ClickException(f"no account from {url}: {type(error).__name__}") from None
+
+
+def show_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """The reading token from the environment, if there is one; never credentials of a .netrc."""
+    if token := read_secret(os.environ, "RECEIVER_READ_TOKEN"):
+        request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 def describe(found: Account) -> str:

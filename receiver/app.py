@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from penpot_telemetry.wire.limits import MIB
 from receiver import account
+from receiver.access import Guard
 from receiver.delivery import Receipt
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
@@ -35,6 +37,7 @@ log = structlog.get_logger("receiver")
 
 T = TypeVar("T")
 
+UNAUTHORIZED = 401
 BUSY_SECONDS = 5
 BROKEN_SECONDS = 30
 MOST_BATCHES = 10_000
@@ -102,6 +105,7 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     return Starlette(
         routes=ROUTES,
         lifespan=lifespan,
+        middleware=[Middleware(Guard, access=settings.access)],
         exception_handlers={HTTPException: answer_error, NotTakenError: answer_not_taken, Exception: answer_failure},
     )
 
@@ -112,6 +116,10 @@ def create_app(store: Store, settings: Settings) -> Starlette:
 async def take(request: Request) -> Response:
     """One body in, one receipt out, after the commit."""
     state = state_of(request)
+    if not state.settings.access.may_deliver(request.headers):
+        raise NotTakenError(
+            UNAUTHORIZED, "unauthorized", "this receiver takes bodies with its key only, as a bearer token"
+        )
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
@@ -322,6 +330,8 @@ async def answer_not_taken(request: Request, error: Exception) -> Response:
         return await answer_failure(request, error)
     state_of(request).metrics.refused.labels(str(error.status)).inc()
     headers = {"connection": "close"}
+    if error.status == UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     content = msgspec.json.encode({"error": error.error, "message": error.message})

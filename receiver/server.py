@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 
 from penpot_telemetry.errors import ConfigError
+from receiver.access import require_token
 from receiver.app import create_app
 from receiver.pipeline import Found, Store, open_store
 from receiver.settings import Settings, address_file
@@ -36,6 +37,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until a signal. `announce` is given the URL once requests are answered."""
+    require_token(settings.host, settings.access)
     configure_log()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

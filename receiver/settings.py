@@ -1,11 +1,12 @@
 """What an operator may decide, as one frozen value; built once, at the edge, from options and RECEIVER_* variables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
+from receiver.access import Access, read_access
 from receiver.pipeline import Places
 
 
@@ -26,9 +27,13 @@ class Settings:
     at_work: int = 8
     body_budget: int = 256 * MIB
     shutdown_seconds: float = 20.0
+    access: Access = field(default_factory=Access)
 
 
 VARIABLES = {
+    "RECEIVER_READ_TOKEN": "what readers must give, 16 characters or more; needed beyond loopback (or …_FILE)",
+    "RECEIVER_INGEST_KEY": "what senders must give as a bearer (or …_FILE; default: any sender may deliver)",
+    "RECEIVER_METRICS_TOKEN_NEEDED": "no: /metrics without the token (yes)",
     "RECEIVER_LANDFILL_DAYS": "remove days of the landfill after so many (default: keep all, a rebuild needs them)",
     "RECEIVER_QUARANTINE_DAYS": "remove bodies that were put aside after so many days (14)",
     "RECEIVER_QUARANTINE_MIB": "keep at most so many MiB of them, count the others (1024)",
@@ -75,6 +80,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
+        access=read_access(environ),
     )
 
 

@@ -1,0 +1,157 @@
+"""Who may do what: deliver with a key when there is one, read with a token when there is one.
+
+Closed unless named: whatever is not a delivery or a health probe counts as reading, routes added later included.
+Secrets come from the environment or a file, never from an argument, and appear in no repr, log line or message.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from penpot_telemetry.errors import ConfigError
+
+SHORTEST = 16
+LONGEST = 1024
+
+DELIVERY = frozenset({"/", "/telemetry"})
+PROBES = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
+"""On every answer. No script or style in a page, nothing from another host, and no other site may frame or embed it."""
+
+CHALLENGE = 'Basic realm="receiver", charset="UTF-8"'  # a browser asks for it: any user name, the token as password
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The secrets in force. None: open."""
+
+    read_token: str | None = field(default=None, repr=False)
+    ingest_key: str | None = field(default=None, repr=False)
+    open_metrics: bool = False
+
+    def may_deliver(self, headers: Headers) -> bool:
+        """Whether a body is taken from this sender."""
+        return self.ingest_key is None or is_secret(given_secret(headers), self.ingest_key)
+
+    def may_read(self, path: str, headers: Headers) -> bool:
+        """Whether this reader is answered."""
+        if self.read_token is None or path in PROBES or (path == METRICS and self.open_metrics):
+            return True
+        return is_secret(given_secret(headers), self.read_token)
+
+
+class Guard:
+    """Around the application: asks readers for the token, and puts the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        delivers = scope["method"] == "POST" and scope["path"] in DELIVERY
+        if delivers or self.access.may_read(scope["path"], Headers(scope=scope)):
+            await self.app(scope, receive, send_safely)
+        else:
+            await refuse()(scope, receive, send_safely)
+
+
+def refuse() -> Response:
+    """The answer to a reader without the token."""
+    content = {"error": "unauthorized", "message": "reading needs the token, as a bearer or as a password"}
+    headers = {"www-authenticate": CHALLENGE, "connection": "close"}
+    return Response(msgspec.json.encode(content), 401, headers, media_type="application/json")
+
+
+def given_secret(headers: Headers) -> str:
+    """The bearer token, or the password of basic credentials; empty when there is neither."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, ValueError):
+                return ""
+    return ""
+
+
+def is_secret(given: str, secret: str) -> bool:
+    """Whether they are equal, in a time that does not tell how far they agree."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind to `host` can be reached from this machine only; any name but localhost is the world."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_token(host: str, access: Access) -> None:
+    """Refuse to be open to the world. Raises ConfigError."""
+    if access.read_token is None and not is_loopback(host):
+        raise ConfigError(
+            f"{host or 'this address'} can be reached from other machines: set RECEIVER_READ_TOKEN or "
+            "RECEIVER_READ_TOKEN_FILE, which readers must then give, or bind 127.0.0.1"
+        )
+
+
+def read_access(environ: Mapping[str, str]) -> Access:
+    """The secrets from the environment and the files it names. Raises ConfigError, naming the variable."""
+    needed = environ.get("RECEIVER_METRICS_TOKEN_NEEDED", "").strip().lower()
+    if needed not in ("", "yes", "no"):
+        raise ConfigError("RECEIVER_METRICS_TOKEN_NEEDED must be yes or no")
+    return Access(
+        read_secret(environ, "RECEIVER_READ_TOKEN"), read_secret(environ, "RECEIVER_INGEST_KEY"), needed == "no"
+    )
+
+
+def read_secret(environ: Mapping[str, str], name: str) -> str | None:
+    """A secret from `name` or from the file that `<name>_FILE` names; None when neither says anything."""
+    text, file = environ.get(name, ""), environ.get(name + "_FILE", "")
+    if text and file:
+        raise ConfigError(f"{name} and {name}_FILE are both set: keep one")
+    if file:
+        try:
+            text = Path(file).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the file that {name}_FILE names cannot be read: {type(error).__name__}") from None
+    elif not text:
+        return None
+    if not (SHORTEST <= len(text) <= LONGEST and text.isascii() and text.isprintable() and " " not in text):
+        raise ConfigError(f"{name} must have {SHORTEST} to {LONGEST} printable ASCII characters without a space")
+    return text
