@@ -73,6 +73,8 @@ def decode_page(events: str, limits: Limits = RECEIPT) -> Page:
 
 def build_page(flat: batch.FlatColumns) -> Page:
     """Flat arrays as a page, without a Python object an event."""
+    if not len(flat):  # pyarrow ends the process at the buffer of an empty array
+        return Page(pl.DataFrame(schema=SCHEMA), 0, 0)
     try:
         heads = build_heads(flat.heads)
         frame = heads.with_columns(calendar_day())[as_series("head", pa.int32(), flat.head_of)]

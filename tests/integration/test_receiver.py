@@ -74,6 +74,15 @@ def test_a_batch_of_penpots_own_backend_lands_as_it_was_written(receiver: Runnin
     ]
 
 
+def test_an_empty_batch_is_a_batch(receiver: Running) -> None:
+    first = receiver.receipt(body_of([]))
+    assert (first["status"], first.get("events", 0)) == ("accepted", 0)
+    assert receiver.receipt(body_of([]))["status"] == "duplicate"
+    assert receiver.receipt(body_of(rows(1)))["status"] == "accepted"
+    receiver.stop()
+    assert command(receiver.folder, "check").returncode == 0
+
+
 def test_both_addresses_take_bodies_whatever_their_content_type(receiver: Running) -> None:
     for number, path in enumerate(["/", "/telemetry"]):
         answer = requests.post(receiver.url + path, data=body_of(rows(1, number)), timeout=30)
