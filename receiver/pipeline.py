@@ -23,7 +23,7 @@ from msgspec import structs
 from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver import ingest, landfill, quarantine, warehouse
+from receiver import ingest, landfill, warehouse
 from receiver.delivery import (
     Delivery,
     Position,
@@ -37,6 +37,7 @@ from receiver.delivery import (
 from receiver.frames import count_common, decode_page, read_rows, write_rows
 from receiver.ingest import Batch, Rejection, Report
 from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record
+from receiver.quarantine import Quarantine
 from receiver.warehouse import Known, Warehouse
 
 TICK = timedelta(microseconds=1)
@@ -105,6 +106,7 @@ class Store:
     places: Places
     warehouse: Warehouse
     landfill: Landfill
+    quarantine: Quarantine
     found: Found
     is_sound: bool = True
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
@@ -133,13 +135,14 @@ def open_store(places: Places) -> Store:
         log = Landfill(places.landfill)
         try:
             found = catch_up(opened, log)
+            aside = Quarantine(places.quarantine, places.quarantine_budget)
         except BaseException:
             log.close()
             raise
     except BaseException:
         opened.close()
         raise
-    return Store(places, opened, log, rebuilt or found)
+    return Store(places, opened, log, aside, rebuilt or found)
 
 
 def catch_up(opened: Warehouse, log: Landfill) -> Found:
@@ -154,12 +157,22 @@ def catch_up(opened: Warehouse, log: Landfill) -> Found:
 
 def prepare(body: bytes, limits: Limits = RECEIPT) -> Job:
     """All that can be done for a body without the writer."""
-    item = ingest.read_body(body, limits)
+    item = read_body(body, limits)
     if not isinstance(item, Batch):
         return Job(body, item, "nothing", landfill.NOTHING)
     if item.page.is_clean:
         return Job(body, item, "events", landfill.pack_carried(item.sent.events))
     return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame)))
+
+
+def read_body(body: bytes, limits: Limits) -> Batch | Report | Rejection:
+    """A body as what it is. A defect of ours must not become a body that is sent for ever: it is put aside too."""
+    try:
+        return ingest.read_body(body, limits)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return Rejection("bad-fressian", f"the reader failed with {type(error).__name__}: report this as a defect")
 
 
 def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
@@ -213,7 +226,8 @@ def make_sound(store: Store) -> None:
         anew = open_store(store.places)
     except (OSError, duckdb.Error, DatabaseError, LandfillError) as error:
         raise UnavailableError(f"the warehouse cannot be opened now: {type(error).__name__}") from error
-    store.warehouse, store.landfill, store.found = anew.warehouse, anew.landfill, anew.found
+    store.warehouse, store.landfill, store.quarantine = anew.warehouse, anew.landfill, anew.quarantine
+    store.found = anew.found
     store.is_sound = True
 
 
@@ -319,8 +333,7 @@ def decide_refused(store: Store, body: bytes, item: Rejection, received_at: date
     key = refused_key(item.reason, digest)
     kept = None
     if not warehouse.has_refused(store.warehouse.con, key):
-        places = store.places
-        kept = quarantine.keep(places.quarantine, f"{key}.body", body, places.quarantine_budget)
+        kept = store.quarantine.keep(f"{key}.body", body)
     sent = item.sent
     delivery = Delivery(
         id=delivery_id,
@@ -505,7 +518,7 @@ def tidy(store: Store) -> None:
     """Remove quarantined bodies and landfill files past their days."""
     now = store.clock()
     places = store.places
-    gone = quarantine.expire(places.quarantine, places.quarantine_days, now)
+    gone = store.quarantine.expire(places.quarantine_days, now)
     warehouse.forget_bodies(store.warehouse.con, gone)
     if places.landfill_days is not None:
         landfill.expire(store.landfill, places.landfill_days, now.date())

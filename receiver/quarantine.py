@@ -10,38 +10,50 @@ from pathlib import Path
 
 from receiver.landfill import sync_folder
 
-
-def keep(folder: Path, name: str, body: bytes, budget: int) -> str | None:
-    """Write a body durably under `name` and return the name; None when the folder holds `budget` bytes already."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if size_of(folder) + len(body) > budget:
-        return None
-    path = folder / name
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    return name
+BLOCK = 4096
+"""What a file of one byte takes of the budget: a budget of bodies is one of disk, and of names in a folder."""
 
 
-def size_of(folder: Path) -> int:
-    """The bytes kept."""
-    with os.scandir(folder) as entries:
-        return sum(entry.stat().st_size for entry in entries)
+class Quarantine:
+    """The folder of one writer, within a budget. What it holds is counted once, when it is opened."""
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder = folder
+        self.budget = budget
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.held = sum(room(path.stat().st_size) for path in folder.iterdir())
+
+    def keep(self, name: str, body: bytes) -> str | None:
+        """Write a body durably under `name` and return the name; None when there is no room for it."""
+        if self.held + room(len(body)) > self.budget:
+            return None
+        path = self.folder / name
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(self.folder)
+        self.held += room(len(body))
+        return name
+
+    def expire(self, days: int, now: datetime) -> list[str]:
+        """Remove the bodies written more than `days` days ago; says which, by name."""
+        limit = (now - timedelta(days=days)).timestamp()
+        gone = []
+        for path in sorted(self.folder.iterdir()):
+            found = path.stat()
+            if found.st_mtime < limit:
+                path.unlink(missing_ok=True)
+                self.held -= room(found.st_size)
+                gone.append(path.name)
+        return gone
 
 
-def expire(folder: Path, days: int, now: datetime) -> list[str]:
-    """Remove the bodies written more than `days` days ago; says which, by name."""
-    if not folder.is_dir():
-        return []
-    limit = (now - timedelta(days=days)).timestamp()
-    gone = [path for path in sorted(folder.iterdir()) if path.stat().st_mtime < limit]
-    for path in gone:
-        path.unlink(missing_ok=True)
-    return [path.name for path in gone]
+def room(size: int) -> int:
+    """What a body takes of the budget: whole blocks."""
+    return max(1, -(-size // BLOCK)) * BLOCK

@@ -9,16 +9,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
 import structlog
 
 from receiver.delivery import Receipt
-from receiver.pipeline import Job, Store, UnavailableError, receive, tidy
+from receiver.pipeline import Job, Store, UnavailableError, make_sound, receive, tidy
 
 TOGETHER = 16
 TIDY_SECONDS = 3600.0
+RECOVER_SECONDS = 5.0
 
 log = structlog.get_logger("receiver.writer")
 
@@ -71,8 +73,9 @@ class Writer:
                 self._tidy()
                 tidied = time.monotonic()
             try:
-                first = self._queue.get(timeout=TIDY_SECONDS)
+                first = self._queue.get(timeout=TIDY_SECONDS if self.store.is_sound else RECOVER_SECONDS)
             except queue.Empty:
+                self._recover()
                 continue
             if first is None:
                 return
@@ -113,6 +116,13 @@ class Writer:
         self._on_commit(time.perf_counter() - started, len(group))
         for waiting, receipt in zip(group, receipts, strict=True):
             waiting.receipt.set_result(receipt)
+
+    def _recover(self) -> None:
+        """Find out what is true without waiting for a body: who asks `/readyz` first would wait for ever."""
+        if not self.store.is_sound:
+            with suppress(UnavailableError):
+                make_sound(self.store)
+                log.info("recovered", replayed=self.store.found.replayed)
 
     def _tidy(self) -> None:
         try:

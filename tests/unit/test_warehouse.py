@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from penpot_telemetry.errors import DatabaseError
-from receiver import quarantine
+from receiver.quarantine import BLOCK, Quarantine
 from receiver.warehouse import SCHEMA_VERSION, Warehouse
 
 NOW = datetime(2026, 7, 21, 12, tzinfo=UTC)
@@ -37,14 +37,17 @@ def test_another_database_and_another_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_bodies_are_kept_within_a_budget_and_for_some_days(tmp_path: Path) -> None:
-    folder = tmp_path / "quarantine"
-    assert quarantine.expire(folder, 14, NOW) == []
-    assert quarantine.keep(folder, "old", b"12345", 10) == "old"
-    assert quarantine.keep(folder, "new", b"12345", 10) == "new"
-    assert quarantine.keep(folder, "one too many", b"1", 10) is None
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    aside = Quarantine(tmp_path / "quarantine", 2 * BLOCK)
+    assert aside.expire(14, NOW) == []
+    assert aside.keep("old", b"12345") == "old"
+    assert aside.keep("new", b"x" * BLOCK) == "new"
+    assert aside.keep("one too many", b"1") is None
+    assert {path.stat().st_mode & 0o777 for path in aside.folder.iterdir()} == {0o600}
     for name, days in (("old", 15), ("new", 13)):
         when = (NOW - timedelta(days=days)).timestamp()
-        os.utime(folder / name, (when, when))
-    assert quarantine.expire(folder, 14, NOW) == ["old"]
-    assert [path.name for path in folder.iterdir()] == ["new"]
+        os.utime(aside.folder / name, (when, when))
+    aside = Quarantine(aside.folder, aside.budget)
+    assert aside.keep("one too many after a new start", b"1") is None
+    assert aside.expire(14, NOW) == ["old"]
+    assert [path.name for path in aside.folder.iterdir()] == ["new"]
+    assert aside.keep("another", b"1") == "another"
