@@ -79,7 +79,8 @@ class Receiver:
         """Start it and return its address, once it listens."""
         command = [sys.executable, "-m", "receiver", "--warehouse", str(self.warehouse), "--port", str(self.port)]
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
+            environ = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)  # noqa: S603
         if self.process.stdout is not None:
             for line in self.process.stdout:
                 if line.startswith("listening on "):
