@@ -33,7 +33,7 @@ demo: $(READY)  ## the whole road on the embedded database, in under a minute
 test: $(READY)  ## lint, types, tests and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/pytest -n 2 --dist loadfile --doctest-modules tests penpot_telemetry receiver
-	@$(BIN)/pytest --nbval --nbval-cell-timeout 300 notebooks
+	@$(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 300 notebooks
 
 notebooks: $(READY)  ## run the notebooks and keep what they print
 	@$(BIN)/python notebooks/execute.py
