@@ -76,8 +76,8 @@ class Receipt(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """The answer to a body. A duplicate carries what the first receipt carried."""
 
     status: Literal["accepted", "duplicate", "quarantined"]
+    events: int
     batch_id: UUID | None = None
-    events: int = 0
     digest: str | None = None
     reason: str | None = None
 

@@ -398,11 +398,11 @@ def insert_delivery(con: duckdb.DuckDBPyConnection, delivery_no: int, delivery: 
 def receipt_of(delivery: Delivery, known: Known | None) -> Receipt:
     """The answer to a delivery; a duplicate is answered with what was `known` of the first."""
     if delivery.outcome == "quarantined":
-        return Receipt("quarantined", delivery.batch_id, 0, delivery.events_digest, delivery.reason)
+        return Receipt("quarantined", 0, delivery.batch_id, delivery.events_digest, delivery.reason)
     if known is not None:
-        return Receipt("duplicate", known.batch_id, known.event_count, known.digest)
+        return Receipt("duplicate", known.event_count, known.batch_id, known.digest)
     status: Literal["accepted", "duplicate"] = "accepted" if delivery.outcome == "loaded" else "duplicate"
-    return Receipt(status, delivery.batch_id, delivery.events, delivery.digest)
+    return Receipt(status, delivery.events, delivery.batch_id, delivery.digest)
 
 
 @contextmanager
