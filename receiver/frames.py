@@ -39,6 +39,7 @@ DAY_MS = 86_400_000
 FIRST_DAY = -719_162  # 0001-01-01, in days since 1970: what a Python date can hold
 LAST_DAY = 2_932_896  # 9999-12-31
 
+_scalars = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -204,6 +205,11 @@ def filter_context(source: str, context: str) -> tuple[str, int]:
     dropped the text is returned as it came.
     """
     safe = CONTEXT_KEYS.get(source, frozenset())
+    try:
+        if _scalars.decode(context).keys() <= safe:
+            return context, 0
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass  # a list or a map below a key, or no object at all: what follows tells which
     try:
         members = _members.decode(context)
     except (msgspec.DecodeError, UnicodeEncodeError):

@@ -593,6 +593,7 @@ class _FlatScan(_Scan):
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.scanner = kernel.Scanner(data, limits.decoded)
+        self.last: tuple[_Head, str]  # the head and the context of the event just added
         # what the kernel reads is shallow and its strings are short; under tighter caps it is not asked
         self.is_taught = limits.string >= kernel.MOST_STRING and limits.depth >= _FLAT_DEPTH
         super().__init__(data, limits)
@@ -609,15 +610,17 @@ class _FlatScan(_Scan):
     def copy_events(self, reader: Reader, count: int) -> None:
         """At most `count` events by the kernel, up to the first that it was not taught."""
         scanner = self.scanner
-        keys = scanner.keys
-        for value in reader.cached_values(len(keys)):
+        for value in reader.cached_values(len(scanner.keys)):
             text = _json_text(str(value)).encode() + b":" if type(value) is Keyword else b""
-            keys.append(text if len(text) <= _MOST_KEY_TEXT and text not in keys else b"")
-        reader.pos = scanner.copy(reader.pos, count)
+            scanner.add_key(text if len(text) <= _MOST_KEY_TEXT else b"")
+        reader.pos = scanner.copy(reader.pos, count, reader.struct_code("clj/keyword"))
+        for name in scanner.take_learned():
+            reader.put_keyword(name.decode("ascii"))
         _check_text(scanner.made, self.limits)
 
     def add_row(self, head: _Head, profile_id: bytes | None, props: str, context: str) -> None:
         """The parts of one event into the arrays."""
+        self.last = head, context
         self.scanner.add(head, profile_id, props.encode(), context)
         _check_text(self.scanner.made, self.limits)
 
@@ -637,9 +640,9 @@ class _FlatScan(_Scan):
         data, scanner = self.data, self.scanner
         head, context = places[3], places[6]
         if places[4].quiet_so_far:
-            scanner.heads.learn(start, places[4].key, int(scanner.head_of[-1]))
+            scanner.learn_head(start, places[4].key, self.last[0])
         if context.quiet_value:
-            scanner.contexts.learn(context.value, context.stop, int(scanner.context_of[-1]))
+            scanner.learn_context(context.value, context.stop, self.last[1])
         keys = [data[place.key] for place in places]
         short = all(place.value == place.key + 1 and place.quiet_key for place in places) and head.quiet_value
         if short and all(key in _REF_CODES for key in keys) and data[head.value] in _STRUCT_CODES:

@@ -9,7 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from librt.strings import BytesWriter, read_f64_be, read_i64_be, read_i64_le, write_f64_be
+from librt.strings import (
+    BytesWriter,
+    read_f64_be,
+    read_i32_le,
+    read_i64_be,
+    read_i64_le,
+    write_f64_be,
+    write_i32_le,
+    write_i64_le,
+)
 from librt.vecs import append, vec
 from mypy_extensions import i32, i64, u8
 
@@ -22,98 +31,64 @@ DAY_MS: Final = 86_400_000
 FAR: Final = 0x100_0000_0000
 """A position beyond all data: to read there ends the loop."""
 
-TABLE: Final = 16_384
-MASK: Final = 16_383
+HEAD_WINDOW: Final = 1_024
+MAP_WINDOW: Final = 4_096
+"""Within so many bytes the end of a head or of a context is looked for: what hostile bytes can make us walk in vain."""
+
 MOST_KNOWN: Final = 4_096
+"""So many heads, and so many contexts, are remembered."""
+
 MOST_STRING: Final = 4_096
 """The longest string that is read or written here."""
 
-MULTIPLIER: Final = 0x9E3779B97F4A7C1
-POSITIVE: Final = 0x3FFFFFFFFFFFFFFF
 BITS: Final = 62
-HEX: Final = b"0123456789abcdef"
+NOTHING: Final = b"-"
+"""No event begins like this."""
 
 _write_double: Callable[[float], bytes] = msgspec.json.Encoder().encode
+
+SPREAD: Final = 0x4F1BBCDD
+NAMES: Final = 1_024
+NAMES_MASK: Final = 1_023
+
+
+def _widths() -> bytes:
+    """For each code how many bytes it stands for, itself included; 0 where it does not tell, or is seldom met.
+
+    The components of a struct count as codes of their own.
+    """
+    widths = [0] * 256
+    for first, stop, width in (
+        (0x00, 0x40, 1),  # ints
+        (0x40, 0x60, 2),
+        (0x60, 0x70, 3),
+        (0x70, 0x74, 4),
+        (0x74, 0x78, 5),
+        (0x78, 0x7C, 6),
+        (0x7C, 0x80, 7),
+        (0x80, 0xB0, 1),  # references and known structs
+        (0xC3, 0xC4, 3 + UUID_SIZE),
+        (0xCC, 0xCE, 1),  # a long reference, and what is put into the cache
+        (0xF5, 0xF8, 1),  # true, false, nil
+        (0xF8, 0xF9, 9),
+        (0xFA, 0xFB, 9),
+        (0xFB, 0xFD, 1),  # the doubles 0 and 1
+        (0xFF, 0x100, 1),
+    ):
+        widths[first:stop] = [width] * (stop - first)
+    for size in range(8):
+        widths[0xDA + size] = 1 + size
+    return bytes(widths)
+
+
+WIDTHS: Final = _widths()
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-class Known:
-    """Stretches of one message, by their bytes; each stands for a number."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.slots = vec[i64]([0] * TABLE)
-        self.starts = vec[i64]()
-        self.lengths = vec[i64]()
-        self.numbers = vec[i64]()
-
-    def learn(self, start: i64, stop: i64, number: i64) -> None:
-        """From now on these bytes stand for this number; a few thousand stretches are remembered."""
-        if i64(len(self.starts)) >= MOST_KNOWN or self.find(start, stop) >= 0:
-            return
-        self.starts = append(self.starts, start)
-        self.lengths = append(self.lengths, stop - start)
-        self.numbers = append(self.numbers, number)
-        slot = hash_bytes(self.data, start, stop)
-        while self.slots[slot] != 0:
-            slot = (slot + 1) & MASK
-        self.slots[slot] = i64(len(self.starts))
-
-    def find(self, start: i64, stop: i64) -> i64:
-        """The number of these bytes, or -1."""
-        slot = hash_bytes(self.data, start, stop)
-        length = stop - start
-        while True:
-            entry = self.slots[slot] - 1
-            if entry < 0:
-                return -1
-            if self.lengths[entry] == length and same_bytes(self.data, self.starts[entry], start, length):
-                return self.numbers[entry]
-            slot = (slot + 1) & MASK
-
-
-def hash_bytes(data: bytes, start: i64, stop: i64) -> i64:
-    """A slot for a stretch of bytes."""
-    state: i64 = stop - start
-    pos: i64 = start
-    while pos + 8 <= stop:
-        state = ((state ^ read_i64_le(data, pos)) * MULTIPLIER) & POSITIVE
-        state ^= state >> 29
-        pos += 8
-    while pos < stop:
-        byte: i64 = data[pos]
-        state = ((state ^ byte) * MULTIPLIER) & POSITIVE
-        pos += 1
-    return (state ^ (state >> 31)) & MASK
-
-
-def same_bytes(data: bytes, left: i64, right: i64, length: i64) -> bool:
-    """Whether two stretches of one message are the same."""
-    offset: i64 = 0
-    while offset + 8 <= length:
-        if read_i64_le(data, left + offset) != read_i64_le(data, right + offset):
-            return False
-        offset += 8
-    while offset < length:
-        if data[left + offset] != data[right + offset]:
-            return False
-        offset += 1
-    return True
-
-
 def skip(data: bytes, pos: i64) -> i64:
-    """Just after the code that stands there and what belongs to it; components of a struct count as codes of their own.
-
-    A guess: FAR for what is seldom met.
-    """
+    """Just after a string whose length is written out, or a uuid; FAR for whatever else has no width of its own."""
     code: i64 = data[pos]
-    if code < 0x40 or 0x80 <= code < 0xB0 or 0xF5 <= code <= 0xF7 or 0xFB <= code <= 0xFC or code in (0xCC, 0xFF):
-        return pos + 1
-    if code < 0x80:
-        return pos + int_size(code)
-    if 0xDA <= code <= 0xE1:
-        return pos + 1 + code - 0xDA
     if code == 0xE3:
         size: i64 = data[pos + 1]
         if size < 0x40:
@@ -121,12 +96,13 @@ def skip(data: bytes, pos: i64) -> i64:
         if 0x50 <= size < 0x60:
             low: i64 = data[pos + 2]
             return pos + 3 + ((size - 0x50) << 8 | low)
-        return FAR
-    if code == 0xC3:
-        return pos + 3 + UUID_SIZE
-    if code in (0xFA, 0xF8):
-        return pos + 9
     return FAR
+
+
+def after_code(data: bytes, pos: i64) -> i64:
+    """Just after the code that stands there and what belongs to it, or FAR."""
+    width: i64 = WIDTHS[data[pos]]
+    return pos + width if width != 0 else skip(data, pos)
 
 
 def int_size(code: i64) -> i64:
@@ -160,6 +136,9 @@ class Scanner:
     One index an event into heads and contexts, 16 bytes an event of `profiles`, and the JSON of the props one after
     the other in `text`, each up to its offset in `ends`. `no_profile` lists the events without a profile. `made` counts
     the bytes of props and contexts, however often they are pointed to; copying stops above `most_made`.
+
+    `keys` holds the JSON text of each slot of the priority cache that is a keyword, empty for any other; `learned` the
+    names of the keywords that were put there by events taken here, two slots each, the keyword and its name.
     """
 
     def __init__(self, data: bytes, most_made: int) -> None:
@@ -180,29 +159,51 @@ class Scanner:
 
     def reset(self) -> None:
         """Forget what was taught: the caches begin anew."""
-        self.heads = Known(self.data)
-        self.contexts = Known(self.data)
+        self.heads: dict[bytes, int] = {}
+        self.contexts: dict[bytes, int] = {}
+        self.names: list[bytes] = [NOTHING] * NAMES
+        self.name_heads = vec[i64]([0] * NAMES)
         self.keys: list[bytes] = []
+        self.key_slots: dict[bytes, int] = {}
+        self.seen = vec[i64]()
+        self.turn: i64 = 0
+        self.learned: list[bytes] = []
         self.map_code: i64 = -1
         self.instant_code: i64 = -1
+        self.keyword_code: i64 = -1
         self.head_keys = vec[i64]([-1, -1, -1, -1])
         self.profile_key: i64 = -1
         self.props_key: i64 = -1
         self.context_key: i64 = -1
 
     def teach(self, map_code: int, instant_code: int, keys: list[int]) -> None:
-        """The codes of an event's map, of its instant and of its seven keys, in the order of the message."""
+        """The codes of an event's map, of its instant and of its seven keys, in their order."""
         self.map_code = map_code
         self.instant_code = instant_code
         self.head_keys = vec[i64]([i64(key) for key in keys[:4]])
         self.profile_key, self.props_key, self.context_key = keys[4], keys[5], keys[6]
+
+    def add_key(self, text: bytes) -> None:
+        """The next slot of the priority cache: the JSON text of a keyword, or nothing."""
+        if text in self.key_slots:
+            text = b""
+        elif text:
+            self.key_slots[text] = len(self.keys)
+        self.keys.append(text)
+        self.seen = append(self.seen, 0)
+
+    def take_learned(self) -> list[bytes]:
+        """The names of the keywords that are in `keys` already and that the reader does not have yet."""
+        learned = self.learned
+        self.learned = []
+        return learned
 
     def number_head(self, head: tuple[str, str, str, int]) -> i64:
         """The index of a head, a new one if need be."""
         return self.head_numbers.setdefault(head, len(self.head_numbers))
 
     def number_context(self, context: str) -> i64:
-        """The index of a context, a new one if need be."""
+        """The index of the text of a context, a new one if need be."""
         number: i64 = self.context_numbers.setdefault(context, len(self.context_numbers))
         if number == i64(len(self.context_sizes)):
             self.context_sizes = append(self.context_sizes, i64(len(context)))
@@ -221,23 +222,49 @@ class Scanner:
         self.ends = append(self.ends, i64(len(self.text)))
         self.made += len(props) + len(context)
 
-    def copy(self, pos: int, count: int) -> int:
-        """Take up to `count` events from `pos` on; returns the position of the first that was not taken."""
+    def learn_head(self, start: int, stop: int, head: tuple[str, str, str, int]) -> None:
+        """From now on the bytes between these places are this head."""
+        if len(self.heads) < MOST_KNOWN:
+            self.heads[self.data[start:stop]] = int(self.number_head(head))
+
+    def learn_context(self, start: int, stop: int, context: str) -> None:
+        """From now on the bytes between these places are this context."""
+        if len(self.contexts) < MOST_KNOWN:
+            self.contexts[self.data[start:stop]] = int(self.number_context(context))
+
+    def copy(self, pos: int, count: int, keyword_code: int) -> int:
+        """Take up to `count` events from `pos` on; returns the position of the first that was not taken.
+
+        A keyword begins with `keyword_code`, or -1 when none can be put into the cache here.
+        """
         here: i64 = pos
         left: i64 = count
+        self.keyword_code = keyword_code
         while left > 0 and self.made <= self.most_made:
-            size = i64(len(self.text))
+            size, keys = i64(len(self.text)), len(self.keys)
             try:
                 stop = self.copy_event(here)
             except IndexError:
                 stop = -1
             if stop < 0:
                 self.text.truncate(size)
+                if len(self.keys) > keys:
+                    self.forget_keys(keys)
                 break
             self.made += i64(len(self.text)) - size
             here = stop
             left -= 1
+        self.keyword_code = -1
         return here
+
+    def forget_keys(self, count: int) -> None:
+        """Take back the keys of an event that was not taken after all."""
+        while len(self.keys) > count:
+            self.keys.pop()
+            text = self.keys.pop()
+            del self.key_slots[text]
+            self.learned.pop()
+        self.seen = vec[i64]([0] * count)
 
     def find_context(self, start: int) -> tuple[int, int]:
         """The index and the end of the context that begins there, when it is a known one or can be read here; or -1."""
@@ -253,16 +280,22 @@ class Scanner:
         data = self.data
         if data[pos] != self.map_code or data[pos + 1] != CLOSED:
             return FAR
+        limit = pos + MAP_WINDOW
         pos += 2
-        while data[pos] != END:
-            pos = skip(data, pos)
-        return pos + 1
+        while True:
+            code: i64 = data[pos]
+            if code == END:
+                return pos + 1
+            width: i64 = WIDTHS[code]
+            pos = pos + width if width != 0 else skip(data, pos)
+            if pos > limit:
+                return FAR
 
     def context_at(self, start: i64, stop: i64) -> i64:
         """The index of the context between two places, or -1."""
         if stop == FAR:
             return -1
-        context = self.contexts.find(start, stop)
+        context: i64 = self.contexts.get(self.data[start:stop], -1)
         return context if context >= 0 else self.read_context(start, stop)
 
     def copy_event(self, start: i64) -> i64:
@@ -270,13 +303,21 @@ class Scanner:
         data = self.data
         if data[start] != self.map_code or data[start + 1] != CLOSED:
             return -1
-        pos: i64 = start + 2
-        while data[pos] != self.profile_key:
-            pos = skip(data, pos)
-        head = self.heads.find(start, pos)
-        if head < 0:
-            head = self.read_head(start, pos)
-        if head < 0 or data[pos + 1] != 0xC3 or data[pos + 2] != 0xD9 or data[pos + 3] != 0x10:
+        # One name, nearly always one head: what followed this name before is compared first.
+        word = read_i64_le(data, start + 3)
+        name: i64 = ((word ^ word >> 32) & 0xFFFFFFFF) * SPREAD >> 20 & NAMES_MASK
+        guess = self.names[name]
+        pos: i64 = start + len(guess)
+        if data[start:pos] == guess:
+            head = self.name_heads[name]
+        else:
+            pos = self.head_end(start)
+            head = self.head_at(start, pos)
+            if head < 0:
+                return -1
+            self.names[name] = data[start:pos]
+            self.name_heads[name] = head
+        if data[pos] != self.profile_key or data[pos + 1] != 0xC3 or data[pos + 2] != 0xD9 or data[pos + 3] != 0x10:
             return -1
         profile: i64 = pos + 4
         pos = profile + UUID_SIZE
@@ -294,9 +335,30 @@ class Scanner:
         self.head_of = append(self.head_of, i32(head))
         self.context_of = append(self.context_of, i32(context))
         self.made += self.context_sizes[context]
-        self.profiles.write(data[profile : profile + UUID_SIZE])
+        write_i64_le(self.profiles, read_i64_le(data, profile))
+        write_i64_le(self.profiles, read_i64_le(data, profile + 8))
         self.ends = append(self.ends, i64(len(self.text)))
         return pos + 1
+
+    def head_end(self, start: i64) -> i64:
+        """Where the head of the event that begins there may end, or FAR."""
+        data, key, limit = self.data, self.profile_key, start + HEAD_WINDOW
+        pos: i64 = start + 2
+        while True:
+            code: i64 = data[pos]
+            if code == key:
+                return pos
+            width: i64 = WIDTHS[code]
+            pos = pos + width if width != 0 else skip(data, pos)
+            if pos > limit:
+                return FAR
+
+    def head_at(self, start: i64, stop: i64) -> i64:
+        """The index of the head between two places, or -1."""
+        if stop == FAR:
+            return -1
+        head: i64 = self.heads.get(self.data[start:stop], -1)
+        return head if head >= 0 else self.read_head(start, stop)
 
     def read_head(self, start: i64, stop: i64) -> i64:
         """The index of a head not met before, or -1 when it is not written as most are."""
@@ -306,7 +368,7 @@ class Scanner:
         for field in range(3):
             if data[pos] != self.head_keys[field]:
                 return -1
-            after = skip(data, pos + 1)
+            after = after_code(data, pos + 1)
             code: i64 = data[pos + 1]
             begin: i64 = pos + 2 if code != 0xE3 else pos + 3 if data[pos + 2] < 0x40 else pos + 4
             if not (0xDA <= code <= 0xE1 or code == 0xE3) or after > stop:
@@ -320,31 +382,33 @@ class Scanner:
             return -1
         pos += 2
         code = data[pos]
-        if code >= 0x80 or skip(data, pos) != stop:
+        if code >= 0x80 or after_code(data, pos) != stop:
             return -1
         instant = code if code < 0x40 else read_packed(data, pos, code)
-        number = self.number_head((texts[0], texts[1], texts[2], int(instant)))
-        self.heads.learn(start, stop, number)
-        return number
+        head = (texts[0], texts[1], texts[2], int(instant))
+        self.learn_head(start, stop, head)
+        return self.number_head(head)
 
     def read_context(self, start: i64, stop: i64) -> i64:
         """The index of a context not met before, or -1 when it holds more than scalars."""
         out = BytesWriter()
+        keys = len(self.keys)
         if self.copy_map(start, out) != stop:
             return -1
-        number = self.number_context(out.getvalue().decode())
-        self.contexts.learn(start, stop, number)
-        return number
+        context = out.getvalue().decode()
+        if len(self.keys) == keys:
+            self.learn_context(start, stop, context)
+        return self.number_context(context)
 
     def copy_map(self, pos: i64, out: BytesWriter) -> i64:
-        """A map of known keys and scalars as JSON text; returns the position after it, or -1."""
-        data, keys = self.data, self.keys
+        """A map of scalars, its keys known or put into the cache, as JSON; returns the position after it, or -1."""
+        data = self.data
         if data[pos] != self.map_code or data[pos + 1] != CLOSED:
             return -1
         pos += 2
         out.append(0x7B)
-        seen_low: i64 = 0
-        seen_high: i64 = 0
+        self.turn += 1
+        turn, is_first = self.turn, True
         while data[pos] != END:
             slot: i64 = data[pos] - 0x80
             pos += 1
@@ -357,27 +421,22 @@ class Scanner:
                     low: i64 = data[pos]
                     slot = (slot - 0x50) << 8 | low
                     pos += 1
+            elif slot == 0xCD - 0x80:
+                slot = len(self.keys)
+                pos = self.learn_key(pos)
+                if pos < 0:
+                    return -1
             elif not 0 <= slot < 0x20:
                 return -1
-            if slot >= i64(len(keys)) or slot >= 2 * BITS:
-                return -1
-            bit: i64 = 1
-            if slot < BITS:
-                bit <<= slot
-                if seen_low & bit:
-                    return -1  # a key twice: which one counts is not decided here
-                comma = seen_low != 0 or seen_high != 0
-                seen_low |= bit
-            else:
-                bit <<= slot - BITS
-                if seen_high & bit:
-                    return -1
-                comma = seen_low != 0 or seen_high != 0
-                seen_high |= bit
-            key = keys[slot]
+            if slot >= i64(len(self.keys)) or self.seen[slot] == turn:
+                return -1  # a key twice: which one counts is not decided here
+            self.seen[slot] = turn
+            key = self.keys[slot]
             if len(key) == 0:
                 return -1
-            if comma:
+            if is_first:
+                is_first = False
+            else:
                 out.append(0x2C)
             out.write(key)
             pos = self.copy_scalar(pos, out)
@@ -385,6 +444,38 @@ class Scanner:
                 return -1
         out.append(0x7D)
         return pos + 1
+
+    def learn_key(self, pos: i64) -> i64:
+        """A keyword without a namespace, its name written out and kept too; returns the position after it, or -1."""
+        data = self.data
+        if data[pos] != self.keyword_code or data[pos + 1] != 0xF7 or data[pos + 2] != 0xCD:
+            return -1
+        code: i64 = data[pos + 3]
+        start = pos + 4
+        if code == 0xE3:
+            code = data[start]
+            start += 1
+            if not 8 <= code < 0x40:
+                return -1
+            stop = start + code
+        elif 0xDA < code <= 0xE1:
+            stop = start + code - 0xDA
+        else:
+            return -1
+        pos = start
+        while pos < stop:
+            byte: i64 = data[pos]
+            if byte < 0x20 or byte >= 0x7F or byte == 0x22 or byte == 0x5C:
+                return -1
+            pos += 1
+        name = data[start:stop]
+        text = b'"' + name + b'":'
+        if text in self.key_slots:
+            return -1
+        self.add_key(text)
+        self.add_key(b"")
+        self.learned.append(name)
+        return stop
 
     def copy_scalar(self, pos: i64, out: BytesWriter) -> i64:
         """A scalar as JSON text; returns the position after it, or -1."""
@@ -402,7 +493,7 @@ class Scanner:
             write_decimal(read_packed(data, pos, code), out)
             return pos + int_size(code)
         if 0xDA <= code <= 0xE1 or code == 0xE3:
-            stop = skip(data, pos)
+            stop = after_code(data, pos)
             if stop == FAR:
                 return -1
             pos += 1 if code != 0xE3 else 2 if data[pos + 1] < 0x40 else 3
@@ -442,13 +533,29 @@ class Scanner:
 def copy_uuid(data: bytes, pos: i64, out: BytesWriter) -> None:
     """Sixteen bytes as the text of a uuid in quotes."""
     out.append(0x22)
-    for offset in range(UUID_SIZE):
-        if offset == 4 or offset == 6 or offset == 8 or offset == 10:
-            out.append(0x2D)
-        byte: i64 = data[pos + offset]
-        out.append(HEX[byte >> 4])
-        out.append(HEX[byte & 15])
+    write_i64_le(out, hex_digits(read_i32_le(data, pos)))
+    out.append(0x2D)
+    digits = hex_digits(read_i32_le(data, pos + 4))
+    write_i32_le(out, i32(digits & 0xFFFFFFFF))
+    out.append(0x2D)
+    write_i32_le(out, i32(digits >> 32))
+    out.append(0x2D)
+    digits = hex_digits(read_i32_le(data, pos + 8))
+    write_i32_le(out, i32(digits & 0xFFFFFFFF))
+    out.append(0x2D)
+    write_i32_le(out, i32(digits >> 32))
+    write_i64_le(out, hex_digits(read_i32_le(data, pos + 12)))
     out.append(0x22)
+
+
+def hex_digits(word: i32) -> i64:
+    """Four bytes as eight hex digits, both in the order of memory: the nibbles are spread, then each made a letter."""
+    spread: i64 = i64(word) & 0xFFFFFFFF
+    spread = (spread | spread << 16) & 0x0000FFFF0000FFFF
+    spread = (spread | spread << 8) & 0x00FF00FF00FF00FF
+    nibbles = spread >> 4 & 0x000F000F000F000F | (spread & 0x000F000F000F000F) << 8
+    letters = (nibbles + 0x0606060606060606) >> 4 & 0x0101010101010101
+    return nibbles + 0x3030303030303030 + letters * 0x27
 
 
 def write_decimal(value: i64, out: BytesWriter) -> None:

@@ -157,6 +157,36 @@ def test_a_damaged_page_of_penpot_ends_as_the_plain_codec_says(kernel: ModuleTyp
     assert 100 < read < 500  # both outcomes are met
 
 
+@BUILDS
+def test_the_end_of_a_head_or_a_context_is_looked_for_within_bounds(kernel: ModuleType) -> None:
+    def scan(filler: int) -> tuple[int, int]:
+        data = b"\xa0\xed" + b"\x01" * filler + b"\x84\xfd" + bytes(20)
+        scanner = kernel.Scanner(data, 1_000)
+        scanner.teach(0xA0, 0xA1, list(range(0x80, 0x87)))
+        return scanner.head_end(0), scanner.map_end(0)
+
+    assert scan(100) == (102, 104)
+    assert scan(10_000) == (kernel.FAR, kernel.FAR)
+
+
+@BUILDS
+def test_a_key_met_in_an_event_that_is_left_to_the_reader_is_met_there(kernel: ModuleType) -> None:
+    def event(**props: Value) -> dict[Value, Value]:
+        return {
+            NAME: "navigate",
+            TYPE: "action",
+            SOURCE: "telemetry",
+            TRACKED_AT: Instant(0),
+            PROFILE_ID: UUID(int=1),
+            PROPS: {Keyword(key): value for key, value in props.items()},
+            CONTEXT: {},
+        }
+
+    page = [event(), event(), event(a=1), event(b=1, c=[1]), event(c=2, d=3), event(b=4, a=5), event(e=1, a=[2], f=3)]
+    data = fressian.dumps([*page, *page])
+    assert by_arrays(kernel)(data, Limits()) == by_values(data, Limits())
+
+
 transit_scalars = st.one_of(
     st.booleans(),
     st.none(),

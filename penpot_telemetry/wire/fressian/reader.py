@@ -10,7 +10,7 @@ from typing import NoReturn, TypeAlias
 
 from penpot_telemetry.errors import DecodeError, LimitError
 from penpot_telemetry.wire.fressian import codes
-from penpot_telemetry.wire.fressian.values import BARE, Float32, JavaList, Tagged, Value
+from penpot_telemetry.wire.fressian.values import BARE, Float32, JavaList, Keyword, Tagged, Value
 from penpot_telemetry.wire.limits import MIB, Limits
 
 ReadHandler: TypeAlias = Callable[["Reader"], Value]
@@ -174,6 +174,16 @@ class Reader:
     def cached_values(self, start: int) -> list[Value]:
         """The entries of the priority cache from a slot on; None for one whose value is being read."""
         return [None if entry is None else entry[0] for entry in self._cache[start:]]
+
+    def put_keyword(self, name: str) -> None:
+        """What reading a keyword to be kept, its name written out and kept too, leaves behind."""
+        self.take(_STRUCT + 2 * _ITEM)
+        self._cache += ((Keyword(name), _ITEM), (name, _ITEM))
+
+    def struct_code(self, tag: str) -> int:
+        """The code of one byte that a struct of this tag begins with now, or -1."""
+        slots = range(min(len(self._structs), codes.PACKED_STRUCTS))
+        return next((codes.STRUCT_PACKED + slot for slot in slots if self._structs[slot][1] == tag), -1)
 
     def opens_map(self, pos: int) -> bool:
         """Whether a `clj/map` known to the struct cache begins there, its entries in a closed list."""
