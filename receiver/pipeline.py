@@ -149,6 +149,8 @@ def catch_up(opened: Warehouse, log: Landfill) -> Found:
     """Replay what the landfill holds past the position that the warehouse has committed; cut off a torn end."""
     tail = landfill.recover(log, warehouse.committed_position(opened.con))
     unloadable = replay(opened, tail.records)
+    if unloadable:
+        warehouse.set_floor(opened.con, log.position)  # else each start would try these again
     return Found(replayed=len(tail.records), torn_bytes=tail.torn_bytes, unloadable=unloadable)
 
 

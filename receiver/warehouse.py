@@ -430,7 +430,8 @@ def registered(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -
     try:
         yield
     finally:
-        con.unregister(name)
+        with suppress(duckdb.Error):  # in an aborted transaction nothing but a rollback works, and that forgets it too
+            con.unregister(name)
 
 
 def one(con: duckdb.DuckDBPyConnection, sql: str, parameters: list[object] | None = None) -> tuple[Any, ...]:
