@@ -169,6 +169,7 @@ def test_a_lost_warehouse_is_made_again_at_the_next_start(store: Store, places: 
     places.warehouse.unlink()
     with open_store(places) as again:
         assert again.found.replayed == 4
+        assert content_digest(again.warehouse.con) == before
         assert read_account(again.warehouse.con).adds_up
         assert statuses(take(again, body_of(rows(3)))) == ["duplicate"]
 
