@@ -178,10 +178,15 @@ def read_rows(text: str) -> pl.DataFrame:
     return rows.with_columns(pl.col("profile_id").str.decode("hex"))
 
 
-def count_common(one: pl.DataFrame, other: pl.DataFrame) -> int:
-    """How many events of one frame are also in the other, each matched once."""
-    counted = one.group_by(pl.all()).len("n").join(other.group_by(pl.all()).len("m"), on=list(SCHEMA), nulls_equal=True)
-    return int(counted.select(pl.min_horizontal("n", "m").sum()).item())
+def mark_events(frame: pl.DataFrame) -> pl.Series:
+    """A number for each event, the same for equal ones; of use within one process only."""
+    return frame.hash_rows()
+
+
+def count_common(marks: pl.Series, others: pl.Series) -> int:
+    """How many events of one page are also in another, each matched once, from the marks of both."""
+    counted, other = (one.alias("mark").value_counts(name="n") for one in (marks, others))
+    return int(counted.join(other, on="mark").select(pl.min_horizontal("n", "n_right").sum()).item())
 
 
 def filter_contexts(sources: Sequence[str], contexts: Sequence[str]) -> tuple[list[str], int]:

@@ -34,13 +34,14 @@ from receiver.delivery import (
     refused_key,
     report_key,
 )
-from receiver.frames import count_common, decode_page, read_rows, write_rows
+from receiver.frames import count_common, decode_page, mark_events, read_rows, write_rows
 from receiver.ingest import Batch, Rejection, Report
 from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record
 from receiver.quarantine import Quarantine
 from receiver.warehouse import Known, Warehouse
 
 TICK = timedelta(microseconds=1)
+PAGES = 256  # marks of 10,000 events are 80 kB
 
 
 class UnavailableError(TelemetryError):
@@ -76,6 +77,7 @@ class Plan:
     delivery: Delivery
     receipt: Receipt
     frame: pl.DataFrame | None = None
+    marks: pl.Series | None = None
     carried: Carried = "nothing"
     packed: bytes = landfill.NOTHING
 
@@ -85,7 +87,7 @@ class Fresh:
     """What jobs of the same transaction will have added by the time the next one is decided."""
 
     known: dict[UUID, Known] = field(default_factory=dict)
-    pages: dict[UUID, pl.DataFrame] = field(default_factory=dict)
+    pages: dict[UUID, pl.Series] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,11 @@ class Found:
 
 @dataclass(slots=True)
 class Store:
-    """The warehouse, its landfill and its quarantine, open for one writer."""
+    """The warehouse, its landfill and its quarantine, open for one writer.
+
+    `pages` has the marks of the last page of the instances that were heard latest: what the next page of a sender
+    without batch ids is compared with, without reading it back.
+    """
 
     places: Places
     warehouse: Warehouse
@@ -109,6 +115,7 @@ class Store:
     quarantine: Quarantine
     found: Found
     is_sound: bool = True
+    pages: dict[UUID, pl.Series] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     def __enter__(self) -> Self:
@@ -191,6 +198,7 @@ def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
     try:
         load_plans(store, plans, positions)
         commit(store)
+        remember_pages(store, plans)
     except warehouse.DATA_ERRORS:
         warehouse.roll_back(store.warehouse.con)
         give_up(store, before)
@@ -229,7 +237,7 @@ def make_sound(store: Store) -> None:
     except (OSError, duckdb.Error, DatabaseError, LandfillError) as error:
         raise UnavailableError(f"the warehouse cannot be opened now: {type(error).__name__}") from error
     store.warehouse, store.landfill, store.quarantine = anew.warehouse, anew.landfill, anew.quarantine
-    store.found = anew.found
+    store.found, store.pages = anew.found, {}
     store.is_sound = True
 
 
@@ -267,7 +275,7 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         message = "this batch-id was received before with other events"
         return decide_refused(store, job.body, Rejection("id-reused", message, sent, item.digest), received_at)
     is_new = known is None
-    weak = is_new and sent.batch_id is None
+    marks = mark_events(item.page.frame) if is_new else None
     delivery = Delivery(
         id=uuid4(),
         received_at=received_at,
@@ -283,22 +291,40 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         totals=copy_totals(sent.totals),
         dropped_context_keys=item.page.dropped_context_keys,
         unknown_keys=item.page.unknown_keys,
-        overlap_events=estimate_overlap(store, item, fresh) if weak else None,
+        overlap_events=(
+            None
+            if marks is None or sent.batch_id is not None
+            else estimate_overlap(store, sent.instance_id, item.page.frame, marks, fresh)
+        ),
     )
     receipt = warehouse.receipt_of(delivery, known)
     if not is_new:
         return Plan(delivery, receipt)
     fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest)
-    fresh.pages[sent.instance_id] = item.page.frame
-    return Plan(delivery, receipt, item.page.frame, job.carried, job.packed)
+    if marks is not None:
+        fresh.pages[sent.instance_id] = marks
+    return Plan(delivery, receipt, item.page.frame, marks, job.carried, job.packed)
 
 
-def estimate_overlap(store: Store, item: Batch, fresh: Fresh) -> int:
-    """How much of a page looks like the page before, be that in the warehouse or among the jobs before this one."""
-    before = fresh.pages.get(item.sent.instance_id)
+def estimate_overlap(store: Store, instance_id: UUID, frame: pl.DataFrame, marks: pl.Series, fresh: Fresh) -> int:
+    """How much of a page looks like the page before: of a job before this one, still in memory, or in the warehouse."""
+    before = fresh.pages.get(instance_id)
+    if before is None:
+        before = store.pages.get(instance_id)
     if before is not None:
-        return count_common(before, item.page.frame)
-    return warehouse.estimate_overlap(store.warehouse.con, item.sent.instance_id, item.page.frame)
+        return count_common(before, marks)
+    return warehouse.estimate_overlap(store.warehouse.con, instance_id, frame)
+
+
+def remember_pages(store: Store, plans: Sequence[Plan]) -> None:
+    """Keep the marks of the pages that were loaded, those heard latest last, and no more than PAGES of them."""
+    for plan in plans:
+        instance_id = plan.delivery.instance_id
+        if plan.marks is not None and instance_id is not None:
+            store.pages.pop(instance_id, None)
+            store.pages[instance_id] = plan.marks
+    while len(store.pages) > PAGES:
+        del store.pages[next(iter(store.pages))]
 
 
 def copy_totals(totals: payload.Totals | None) -> Totals | None:

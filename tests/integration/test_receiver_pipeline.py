@@ -123,11 +123,15 @@ def test_the_time_of_receipt_grows_when_the_clock_goes_back(store: Store) -> Non
     assert times == sorted(set(times))
 
 
-def test_a_page_is_compared_with_the_page_before_it_in_the_same_transaction(store: Store) -> None:
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_page_is_compared_with_the_page_before_it_wherever_that_is(store: Store, remembered: bool) -> None:
     take(store, body_of(rows(5)), body_of(rows(5, 2)), body_of(rows(5, 100), instance=UUID(int=3)))
+    if not remembered:
+        store.pages.clear()
     take(store, body_of(rows(5, 6)))
+    take(store, body_of(rows(5, 200), batch_id=BATCH_ID), body_of(rows(5, 203)))
     overlaps = store.warehouse.con.execute("SELECT overlap_events FROM batches ORDER BY batch_no").fetchall()
-    assert overlaps == [(0,), (3,), (0,), (1,)]
+    assert overlaps == [(0,), (3,), (0,), (1,), (None,), (2,)]
 
 
 def test_the_same_report_is_one_on_its_day_and_another_on_the_next(store: Store) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from penpot_telemetry.wire import blob, fressian, kernel
 from penpot_telemetry.wire.batch import encode_events
-from receiver.frames import count_common, decode_batch, filter_context, read_rows, write_rows
+from receiver.frames import count_common, decode_batch, filter_context, mark_events, read_rows, write_rows
 from tests.integration.receiving import event, rows
 
 CASES = [
@@ -42,4 +42,4 @@ def test_half_a_surrogate_pair_in_a_word_costs_that_character_only(
 
 def test_common_events_are_matched_once_each() -> None:
     one, other = (decode_batch(encode_events(found)) for found in (rows(2) + rows(1), rows(3)))
-    assert count_common(one, other) == 2
+    assert count_common(mark_events(one), mark_events(other)) == 2
