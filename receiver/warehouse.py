@@ -225,11 +225,13 @@ def has_refused(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
     return bool(con.execute("SELECT 1 FROM quarantine WHERE key = ?", [key]).fetchall())
 
 
+LAST_BATCH = "SELECT max(batch_no) FROM batches WHERE instance_id = ?"
+
 OVERLAP = """
 WITH before AS (
     SELECT hash(name, type, source, tracked_on, profile_id, props::VARCHAR, context::VARCHAR) AS event, count(*) AS n
     FROM events
-    WHERE batch_no = (SELECT max(batch_no) FROM batches WHERE instance_id = ?)
+    WHERE batch_no = ?
     GROUP BY event
 ), page AS (
     SELECT hash(name, type, source, tracked_on, profile_id::UUID, props, context) AS event, count(*) AS n
@@ -245,8 +247,11 @@ def estimate_overlap(con: duckdb.DuckDBPyConnection, instance_id: UUID, frame: p
 
     An estimate from above: two real events of one day can look alike.
     """
+    (batch_no,) = one(con, LAST_BATCH, [instance_id])
+    if batch_no is None:
+        return 0
     with registered(con, "page_rows", frame):
-        return int(one(con, OVERLAP, [instance_id])[0])
+        return int(one(con, OVERLAP, [batch_no])[0])
 
 
 def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, position: Position) -> None:
