@@ -65,7 +65,7 @@ WITH ran AS (
     GROUP BY version
 ), totals AS (
     SELECT r.version, r.rank, r.appeared_on, count(f.instance_id) AS instances, count(upgraded_after) AS upgraded,
-           coalesce(bool_or(upgraded_after IS NULL AND r.appeared_on + seen_for > today - 28), false) AS is_open
+           coalesce(bool_or(upgraded_after IS NULL AND r.appeared_on + seen_for::INTEGER > today - 28), false) AS is_open
     FROM releases r LEFT JOIN followed f USING (version), as_of
     GROUP BY ALL
 )

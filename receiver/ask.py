@@ -1,0 +1,231 @@
+"""`python -m receiver ask QUESTION`: the answer as a table or a chart, on the terminal or in a file."""
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from penpot_telemetry.errors import TelemetryError
+from receiver.analysis.cards import SHARED_COLUMNS, Card, QuestionError, all_cards, find_card
+from receiver.analysis.opened import open_warehouse, read_kind, save
+
+PICTURES = (".png", ".svg", ".html")
+ROWS_SHOWN = 60
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.option(
+    "--warehouse",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("telemetry.duckdb"),
+    envvar="RECEIVER_WAREHOUSE",
+    show_envvar=True,
+    show_default=True,
+    help="The DuckDB file, or a snapshot of it. While a server has it, its snapshot is asked.",
+)
+@click.option("--first-day", metavar="YYYY-MM-DD", help="The first day, inclusive. [default: 90 days up to the last]")
+@click.option("--last-day", metavar="YYYY-MM-DD", help="The last day, inclusive. [default: that of the newest receipt]")
+@click.option("--instance", metavar="ID", help="Only this instance.")
+@click.option("--version", metavar="VERSION", help="Only this version of Penpot, e.g. 2.18.0.")
+@click.option("--threshold", type=int, metavar="N", help="Hide numbers below this. [default: 5; 1 hides nothing]")
+@click.option(
+    "--chart",
+    "chart",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="A chart: on the terminal, or into a .png, .svg or .html file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the answer to a .parquet, .csv, .arrow or .json file.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every row and column, however wide.")
+@click.option("--list", "lists", is_flag=True, help="List the questions.")
+@click.option("--card", "shows_card", is_flag=True, help="Say what the question counts, without asking it.")
+def ask(  # noqa: PLR0913  the options of a command
+    question: str | None,
+    warehouse: Path,
+    chart: str | None,
+    out: Path | None,
+    *,
+    everything: bool,
+    lists: bool,
+    shows_card: bool,
+    **asked: Any,
+) -> None:
+    """Ask the warehouse a question: `ask --list` names them all, `ask --card QUESTION` explains one."""
+    try:
+        run(question, warehouse, chart, out, asked, everything=everything, lists=lists, shows_card=shows_card)
+    except TelemetryError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def run(  # noqa: PLR0913  likewise
+    question: str | None,
+    warehouse: Path,
+    chart: str | None,
+    out: Path | None,
+    asked: dict[str, Any],
+    *,
+    everything: bool,
+    lists: bool,
+    shows_card: bool,
+) -> None:
+    """The same with errors of ours."""
+    console = Console()
+    if lists or question is None:
+        print_list(console)
+        return
+    card = find_card(question)
+    if shows_card:
+        print_card(console, card)
+        return
+    picture = None if chart in {None, "-"} else Path(str(chart))
+    if picture is not None and picture.suffix.lower() not in PICTURES:
+        raise QuestionError(
+            f"{picture.name} ends with none of {', '.join(PICTURES)}; for a chart here, put --chart last"
+        )
+    if out is not None:
+        read_kind(out)
+    with open_warehouse(warehouse) as opened:
+        if opened.is_snapshot:
+            click.echo(f"{warehouse} is in use, asking its snapshot {opened.path}", err=True)
+        frame = opened.ask(card.name, **asked)
+    if out is not None:
+        click.echo(f"{frame.height} rows in {save(frame, out)}", err=True)
+    if picture is not None:
+        save_picture(card, frame, picture)
+        click.echo(f"chart in {picture}", err=True)
+    if chart == "-":
+        print_chart(console, card, frame)
+    elif out is None and picture is None:
+        print_answer(console, card, frame, everything=everything)
+
+
+def save_picture(card: Card, frame: pl.DataFrame, path: Path) -> None:
+    """A chart in a file."""
+    draw(card, frame).save(str(path), scale_factor=2) if path.suffix.lower() == ".png" else draw(card, frame).save(
+        str(path)
+    )
+
+
+def draw(card: Card, frame: pl.DataFrame) -> Any:
+    """A chart. Raises QuestionError when the library is not there."""
+    try:
+        from receiver.analysis import charts  # noqa: PLC0415  altair is an extra, and slow to load
+    except ImportError:
+        raise QuestionError("charts need the extra notebooks: pip install 'penpot-telemetry[notebooks]'") from None
+    return charts.draw(card, frame)
+
+
+def print_list(console: Console) -> None:
+    """All questions."""
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("question", no_wrap=True)
+    table.add_column("asks")
+    for card in all_cards().values():
+        table.add_row(card.name, card.question)
+    console.print(table)
+
+
+def print_card(console: Console, card: Card) -> None:
+    """A card."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    table.add_row(card.name, Text(card.question, style="bold"))
+    for field in ("counts", "numerator", "denominator", "coverage", "suppression", "lateness", "epoch", "traps"):
+        table.add_row(field, escape(getattr(card, field)))
+    for name, meaning in card.columns.items():
+        table.add_row(f"  {name}", escape(meaning))
+    console.print(table)
+
+
+def print_answer(console: Console, card: Card, frame: pl.DataFrame, *, everything: bool) -> None:
+    """A table that fits, and below it who is behind the numbers. Open rows end with ~, hidden numbers are dots."""
+    own = [column for column in frame.columns if column not in SHARED_COLUMNS]
+    shown = frame if everything else frame.tail(ROWS_SHOWN) if "day" in own else frame.head(ROWS_SHOWN)
+    columns = frame.columns if everything else own
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, title=card.question, title_justify="left")
+    for column in columns:
+        is_number = frame.schema[column].is_numeric()
+        table.add_column(column.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
+    for row in shown.iter_rows(named=True):
+        cells = [cell(row[column], column, is_hidden=bool(row["suppressed"])) for column in columns]
+        if row["is_open"] and cells:
+            cells[0] += " ~"
+        table.add_row(*cells)
+    if everything:
+        console = Console(file=console.file, width=max(console.width, 40 * len(columns)), soft_wrap=True)
+    console.print(table)
+    if shown.height < frame.height:
+        console.print(f"{shown.height} of {frame.height} rows; --all for every one, --out FILE for a file")
+    print_footing(console, frame)
+
+
+def print_footing(console: Console, frame: pl.DataFrame) -> None:
+    """Coverage, freshness, what is open and hidden."""
+    if frame.is_empty():
+        console.print("no rows: nothing of the kind for these days")
+        return
+    last = frame.row(-1, named=True)
+    if last["coverage"] is None:
+        who = "coverage is not shown: too few instances"
+    else:
+        who = f"{last['instances_reporting']} of {last['instances_known']} known instances ({last['coverage']:.0%})"
+    console.print(f"{who}, fresh at {last['fresh_at']:%Y-%m-%d %H:%M} UTC", highlight=False)
+    if frame["is_open"].any():
+        console.print("~ events may still come", highlight=False)
+    if frame["suppressed"].any():
+        console.print("· hidden: fewer than the threshold", highlight=False)
+
+
+def print_chart(console: Console, card: Card, frame: pl.DataFrame) -> None:
+    """Bars of blocks."""
+    from receiver.analysis.blocks import block_bars, measured  # noqa: PLC0415  beside the other drawing
+
+    rows = block_bars(card, frame)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify = f"{card.question} ({measured(card)})", "left"
+    labels = max((len(row.label) for row in rows), default=0)
+    numbers = max((len(row.text) for row in rows), default=0)
+    width = max(10, console.width - min(labels, 40) - numbers - 4)
+    for row in rows:
+        table.add_row(escape(row.label[:40]), row.bar(width), Text(row.text, justify="right"))
+    console.print(table)
+    print_footing(console, frame)
+
+
+def cell(value: object, column: str, *, is_hidden: bool) -> str:
+    """One value of a table."""
+    if value is None:
+        return "·" if is_hidden else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return (
+            f"{value:.1%}"
+            if column.endswith(("share", "retention", "coverage", "stickiness", "survival", "churn"))
+            else f"{value:,.1f}"
+        )
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return value.isoformat() if isinstance(value, date) else escape(str(value))
+
+
+if __name__ == "__main__":
+    sys.exit(ask())
