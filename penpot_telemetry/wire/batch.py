@@ -207,6 +207,9 @@ class _RowWriter:
         if writer.cached_key(CONTEXT):
             copier.props_opening = writer.cached_key(PROPS) + map_opening
             copier.context_opening = writer.cached_key(CONTEXT) + map_opening
+            copier.name_opening = map_opening + writer.cached_key(NAME)
+            copier.type_opening, copier.source_opening = writer.cached_key(TYPE), writer.cached_key(SOURCE)
+            copier.day_opening = writer.cached_key(TRACKED_AT) + writer.cached_struct("java/instant", 1)
         for key in mapping:
             if type(key) is Keyword and key.name.isascii():
                 copier.fragments.learn(str(key).encode(), writer.cached_key(key))

@@ -28,6 +28,8 @@ END: Final = 0xFD
 CLOSED: Final = 0xED
 UUID_SIZE: Final = 16
 DAY_MS: Final = 86_400_000
+MOST_DAY: Final = 0x2_0000_0000_0000
+"""Instants below are written here; this one is 19,807 years away."""
 FAR: Final = 0x100_0000_0000
 """A position beyond all data: to read there ends the loop."""
 
@@ -41,7 +43,6 @@ MOST_KNOWN: Final = 4_096
 MOST_STRING: Final = 4_096
 """The longest string that is read or written here."""
 
-BITS: Final = 62
 NOTHING: Final = b"-"
 """No event begins like this."""
 
@@ -554,6 +555,11 @@ def hex_digits(word: i32) -> i64:
     spread = (spread | spread << 16) & 0x0000FFFF0000FFFF
     spread = (spread | spread << 8) & 0x00FF00FF00FF00FF
     nibbles = spread >> 4 & 0x000F000F000F000F | (spread & 0x000F000F000F000F) << 8
+    return write_letters(nibbles)
+
+
+def write_letters(nibbles: i64) -> i64:
+    """Eight nibbles, one in a byte, as the lower-case digits that stand for them."""
     letters = (nibbles + 0x0606060606060606) >> 4 & 0x0101010101010101
     return nibbles + 0x3030303030303030 + letters * 0x27
 
@@ -575,12 +581,19 @@ class Fragments:
     def __init__(self) -> None:
         self.number_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
+        self.texts: list[bytes] = []
+        self.follows = vec[i64]([0])
+        self.seen = vec[i64]()
+        self.turn: i64 = 0
 
     def learn(self, name: bytes, fragment: bytes) -> None:
         """From now on a key of this name is written as these bytes."""
         if name not in self.number_of:
             self.number_of[name] = len(self.keys)
             self.keys.append(fragment)
+            self.texts.append(b"")
+            self.follows = append(self.follows, 0)
+            self.seen = append(self.seen, 0)
 
     def write_map(self, text: str, opening: bytes, out: BytesWriter) -> bool:
         """A verbose transit map after its `opening`; False, and too much written, where it cannot be written here."""
@@ -594,47 +607,50 @@ class Fragments:
 
     def write_entries(self, text: bytes, out: BytesWriter) -> bool:
         """The entries and the end; False where something is met that is not written here."""
-        if text[0] != 0x7B:
+        if text[0] != 0x7B or len(self.keys) == 0:
             return False
-        size = i64(len(text))
-        pos: i64 = 1
-        seen_low: i64 = 0
-        seen_high: i64 = 0
+        self.turn += 1
+        turn, pos, last = self.turn, i64(1), i64(0)
         while text[pos] != 0x7D:
-            if seen_low != 0 or seen_high != 0:
+            if last != 0:
                 if text[pos] != 0x2C:
                     return False
                 pos = skip_spaces(text, pos + 1)
-            if text[pos] != 0x22 or text[pos + 1] != 0x7E or text[pos + 2] != 0x3A:
+            # After one key, often the same one as before: the text that stood there is compared first.
+            number = self.follows[last]
+            guess = self.texts[number]
+            stop = pos + len(guess)
+            if len(guess) == 0 or text[pos:stop] != guess:
+                stop = self.key_end(text, pos)
+                if stop < 0:
+                    return False
+                number = self.number_of.get(text[pos + 3 : stop], -1)
+                if number < 0 or text[stop + 1] != 0x3A:
+                    return False
+                stop = skip_spaces(text, stop + 2)
+                self.texts[number] = text[pos:stop]
+                self.follows[last] = number
+            if self.seen[number] == turn:
                 return False
-            start: i64 = pos + 3
-            pos = start
-            while text[pos] != 0x22:
-                if text[pos] == 0x5C:
-                    return False
-                pos += 1
-            number: i64 = self.number_of.get(text[start:pos], -1)
-            bit: i64 = 1
-            if number < 0 or number >= 2 * BITS:
-                return False
-            if number < BITS:
-                bit <<= number
-                if seen_low & bit:
-                    return False
-                seen_low |= bit
-            else:
-                bit <<= number - BITS
-                if seen_high & bit:
-                    return False
-                seen_high |= bit
+            self.seen[number] = turn
             out.write(self.keys[number])
-            if text[pos + 1] != 0x3A:
-                return False
-            pos = write_scalar(text, skip_spaces(text, pos + 2), out)
+            pos = write_scalar(text, stop, out)
             if pos < 0:
                 return False
+            last = number + 1
         out.append(END)
-        return pos + 1 == size
+        return pos + 1 == len(text)
+
+    def key_end(self, text: bytes, pos: i64) -> i64:
+        """The closing quote of the keyword that begins there as a key, or -1."""
+        if text[pos] != 0x22 or text[pos + 1] != 0x7E or text[pos + 2] != 0x3A:
+            return -1
+        pos += 3
+        while text[pos] != 0x22:
+            if text[pos] == 0x5C:
+                return -1
+            pos += 1
+        return pos
 
 
 class RowCopier:
@@ -646,8 +662,13 @@ class RowCopier:
 
     def __init__(self) -> None:
         self.heads: dict[tuple[str, str, str, int], bytes] = {}
+        self.names: dict[str, tuple[str, str, int, bytes]] = {}
         self.props: dict[str, bytes] = {}
         self.contexts: dict[str, bytes] = {}
+        self.name_opening = b""
+        self.type_opening = b""
+        self.source_opening = b""
+        self.day_opening = b""
         self.profile_opening = b""
         self.props_opening = b""
         self.context_opening = b""
@@ -658,7 +679,7 @@ class RowCopier:
         out = BytesWriter()
         while index < len(rows):
             name, type_, source, tracked_at, profile_id, props, context = rows[index]
-            head = self.heads.get((name, type_, source, tracked_at - tracked_at % DAY_MS))
+            head = self.write_head(name, type_, source, tracked_at - tracked_at % DAY_MS)
             written = self.write_context(context)
             if head is None or written is None or not self.profile_opening:
                 break
@@ -675,13 +696,41 @@ class RowCopier:
             index += 1
         return index, out.getvalue()
 
-    def copy_props(self, props: str, out: BytesWriter) -> bool:
-        """Props as they were written before, or by their keys and values; False for others."""
-        known = self.props.get(props)
+    def write_head(self, name: str, type_: str, source: str, day: int) -> bytes | None:
+        """The beginning of an event's map and its first four entries, which are remembered; or None."""
+        # One name, nearly always one head: the one it had before is compared first.
+        before = self.names.get(name)
+        if before is not None:
+            type_before, source_before, day_before, written = before
+            if day == day_before and type_ == type_before and source == source_before:
+                return written
+        head = (name, type_, source, day)
+        known = self.heads.get(head)
+        if known is None and self.name_opening and 0 <= day < MOST_DAY:
+            out = BytesWriter()
+            if (
+                write_entry(self.name_opening, name, out)
+                and write_entry(self.type_opening, type_, out)
+                and write_entry(self.source_opening, source, out)
+            ):
+                out.write(self.day_opening)
+                write_int(day, out)
+                known = self.heads[head] = out.getvalue()
         if known is not None:
-            out.write(known)
+            self.names[name] = (type_, source, day, known)
+        return known
+
+    def copy_props(self, props: str, out: BytesWriter) -> bool:
+        """Props by their keys and values, or as they were written before; False for others."""
+        start = i64(len(out))
+        if self.fragments.write_map(props, self.props_opening, out):
             return True
-        return self.fragments.write_map(props, self.props_opening, out)
+        out.truncate(start)
+        known = self.props.get(props)
+        if known is None:
+            return False
+        out.write(known)
+        return True
 
     def write_context(self, context: str) -> bytes | None:
         """The same for a context, which is remembered."""
@@ -691,6 +740,26 @@ class RowCopier:
             if self.fragments.write_map(context, self.context_opening, out):
                 known = self.contexts[context] = out.getvalue()
         return known
+
+
+def write_entry(opening: bytes, value: str, out: BytesWriter) -> bool:
+    """A key that the cache knows, as it stands in a message, and a string; False for one that is not short ASCII."""
+    raw = value.encode("utf-8", "replace")
+    if not raw.isascii() or len(raw) >= MOST_STRING:
+        return False
+    out.write(opening)
+    write_size(len(raw), out)
+    out.write(raw)
+    return True
+
+
+def write_size(size: i64, out: BytesWriter) -> None:
+    """The head of a string."""
+    if size < 8:
+        out.append(u8(0xDA + size))
+    else:
+        out.append(0xE3)
+        write_int(size, out)
 
 
 def skip_spaces(text: bytes, pos: i64) -> i64:
@@ -780,56 +849,60 @@ def write_int(value: i64, out: BytesWriter) -> None:
 
 def write_string(text: bytes, pos: i64, out: BytesWriter) -> i64:
     """The string that begins there: ASCII without an escape, or a uuid; returns the position after it, or -1."""
-    start: i64 = pos
     byte: i64 = text[pos]
+    if byte == 0x7E and text[pos + 1] == 0x75:
+        return pos + 39 if text[pos + 38] == 0x22 and write_uuid(text, pos + 2, out) else -1
+    if byte == 0x7E or byte == 0x5E or byte == 0x60:
+        return -1
+    start: i64 = pos
     while byte != 0x22:
         if byte < 0x20 or byte >= 0x7F or byte == 0x5C:
             return -1
         pos += 1
         byte = text[pos]
-    size = pos - start
-    first: i64 = text[start]
-    if size > 0 and (first == 0x7E or first == 0x5E or first == 0x60):
-        if size != 38 or text[start + 1] != 0x75:
-            return -1
-        return pos + 1 if write_uuid(text, start + 2, out) else -1
-    if size >= MOST_STRING:
+    if pos - start >= MOST_STRING:
         return -1
-    if size < 8:
-        out.append(u8(0xDA + size))
-    else:
-        out.append(0xE3)
-        write_int(size, out)
-    while start < pos:
-        out.append(text[start])
-        start += 1
+    write_size(pos - start, out)
+    out.write(text[start:pos])
     return pos + 1
 
 
 def write_uuid(text: bytes, pos: i64, out: BytesWriter) -> bool:
     """The 36 characters of a uuid as fressian; False where they are none."""
+    if text[pos + 8] != 0x2D or text[pos + 13] != 0x2D or text[pos + 18] != 0x2D or text[pos + 23] != 0x2D:
+        return False
+    first = read_digits(read_i64_le(text, pos))
+    second = read_digits(join_words(read_i32_le(text, pos + 9), read_i32_le(text, pos + 14)))
+    third = read_digits(join_words(read_i32_le(text, pos + 19), read_i32_le(text, pos + 24)))
+    fourth = read_digits(read_i64_le(text, pos + 28))
+    if first < 0 or second < 0 or third < 0 or fourth < 0:
+        return False
     out.append(0xC3)
     out.append(0xD9)
     out.append(0x10)
-    for offset in range(UUID_SIZE):
-        if offset == 4 or offset == 6 or offset == 8 or offset == 10:
-            if text[pos] != 0x2D:
-                return False
-            pos += 1
-        high, low = hex_value(text[pos]), hex_value(text[pos + 1])
-        if high < 0 or low < 0:
-            return False
-        out.append(u8(high << 4 | low))
-        pos += 2
+    write_i64_le(out, first | signed_word(second) << 32)
+    write_i64_le(out, third | signed_word(fourth) << 32)
     return True
 
 
-def hex_value(byte: i64) -> i64:
-    """The value of a hex digit, or -1."""
-    if 0x30 <= byte <= 0x39:
-        return byte - 0x30
-    if 0x61 <= byte <= 0x66:
-        return byte - 0x57
-    if 0x41 <= byte <= 0x46:
-        return byte - 0x37
-    return -1
+def join_words(low: i32, high: i32) -> i64:
+    """Eight bytes of two times four."""
+    return i64(low) & 0xFFFFFFFF | i64(high) << 32
+
+
+def signed_word(word: i64) -> i64:
+    """Four bytes as a signed number, as the upper half of eight."""
+    return word if word < 0x80000000 else word - 0x100000000
+
+
+def read_digits(text: i64) -> i64:
+    """Eight hex digits as four bytes, both in the order of memory; or -1. The way back of `hex_digits`."""
+    if text < 0 or text & 0x0080808080808080:
+        return -1
+    letters = text >> 6 & 0x0101010101010101
+    nibbles = (text & 0x0F0F0F0F0F0F0F0F) + letters * 9
+    if nibbles >> 4 & 0x0707070707070707 or write_letters(nibbles) != text | letters << 5:
+        return -1
+    packed = (nibbles << 4 | nibbles >> 8) & 0x00FF00FF00FF00FF
+    packed = (packed | packed >> 8) & 0x0000FFFF0000FFFF
+    return (packed | packed >> 16) & 0xFFFFFFFF
