@@ -44,6 +44,9 @@ lint: $(READY)  ## ruff on modules and notebooks
 types: $(READY)  ## mypy, strict
 	@$(BIN)/mypy
 
+bench: $(READY)  ## every figure beside its floor or the JVM, in turns
+	@$(BIN)/python -m benchmarks
+
 fuzz: $(READY)  ## throw damaged bytes at the readers for a minute
 	@$(BIN)/python tests/property/fuzz_wire.py --seconds 60
 
