@@ -4,6 +4,7 @@ What may still change is drawn apart from what is settled (dashed, or pale), and
 the numbers, how fresh they are and how much is hidden.
 """
 
+import re
 from typing import Any
 
 import altair as alt
@@ -40,12 +41,13 @@ def subtitles(card: Card, frame: pl.DataFrame) -> list[str]:
     texts = [card.question]
     if frame.is_empty():
         return texts
-    last = frame.row(-1, named=True)
+    closed = frame.filter(~pl.col("is_open"))
+    last = (frame if closed.is_empty() else closed).row(-1, named=True)
     coverage, fresh_at = last["coverage"], last["fresh_at"]
     if coverage is None:
         who = "coverage not shown"
     else:
-        where = " on the last day" if card.coverage.startswith("instances with an event on the day") else ""
+        where = f" on {last['day']:%b %d}" if card.coverage.startswith("instances with an event on the day") else ""
         reporting, known = last["instances_reporting"], last["instances_known"]
         who = f"{reporting} of {known} known instances reporting ({coverage:.0%}){where}"
     texts.append(f"{who} · fresh at {fresh_at:%Y-%m-%d %H:%M} UTC")
@@ -70,7 +72,7 @@ def lines(card: Card, frame: pl.DataFrame) -> Any:
     """Lines over days. Where open days begin the line goes on dashed, from the last closed point."""
     hint = card.chart
     series = hint.color or "series"
-    tidy = melt(card, frame).drop_nulls("value").sort(series, hint.x[0])
+    tidy = melt(card, frame).sort(series, hint.x[0])  # with the hidden ones: a line breaks there
     opened = tidy.filter("is_open")
     bridges = tidy.filter(~pl.col("is_open")).group_by(series, maintain_order=True).last().select(tidy.columns)
     bridges = bridges.filter(pl.col(series).is_in(opened[series].unique().to_list()))
@@ -82,7 +84,7 @@ def lines(card: Card, frame: pl.DataFrame) -> Any:
     )
     base = alt.Chart(parts, width=WIDTH, height=HEIGHT).encode(
         x=alt.X(f"{hint.x[0]}:T", title=None, axis=alt.Axis(format="%b %d", labelOverlap=True)),
-        y=alt.Y("value:Q", title=axis_title(card), axis=number_axis(card), scale=alt.Scale(zero=True)),
+        y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy)),
         color=color(card, tidy, series),
         strokeDash=alt.StrokeDash("state:N", scale=STATES, legend=None),
     )
@@ -95,15 +97,19 @@ def columns(card: Card, frame: pl.DataFrame) -> Any:
     """Columns over days or weeks, stacked; open ones pale."""
     hint = card.chart
     series = hint.color or "series"
-    tidy = melt(card, frame).drop_nulls("value")
-    unit = "yearmonthdate"
-    tooltip = [alt.Tooltip(f"{hint.x[0]}:T"), alt.Tooltip(f"{series}:N"), alt.Tooltip("value:Q")]
+    tidy = melt(card, frame).drop_nulls("amount")
+    scale = "O" if hint.mark == "stack" else "T"  # weeks stand side by side, days where they are
+    tooltip = [alt.Tooltip(f"{hint.x[0]}:T"), alt.Tooltip(f"{series}:N"), alt.Tooltip("amount:Q")]
     return (
         alt.Chart(tidy, width=WIDTH, height=HEIGHT)
-        .mark_bar(size=max(2, min(28, 0.75 * WIDTH / max(1, tidy[hint.x[0]].n_unique()))))
+        .mark_bar()
         .encode(
-            x=alt.X(f"{unit}({hint.x[0]}):T", title=None, axis=alt.Axis(format="%b %d", labelOverlap=True)),
-            y=alt.Y("sum(value):Q", title=axis_title(card), axis=number_axis(card), stack="zero"),
+            x=alt.X(
+                f"yearmonthdate({hint.x[0]}):{scale}", title=None, axis=alt.Axis(format="%b %d", labelOverlap=True)
+            ),
+            y=alt.Y(
+                "sum(amount):Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy), stack="zero"
+            ),
             color=color(card, tidy, series),
             opacity=alt.Opacity("is_open:N", scale=alt.Scale(domain=[False, True], range=[1, PALE]), legend=None),
             tooltip=tooltip,
@@ -117,12 +123,12 @@ def bars(card: Card, frame: pl.DataFrame) -> Any:
     key = hint.y[0]
     if hint.color is None and hint.facet is None and hint.top:
         frame = frame.head(hint.top) if hint.sort == "value" else frame.tail(hint.top)
-    tidy = melt(card, frame, key).with_columns(pl.col(key).cast(pl.String)).drop_nulls("value")
+    tidy = melt(card, frame, key).with_columns(pl.col(key).cast(pl.String))  # what is hidden keeps its place, empty
     order = list(dict.fromkeys(tidy[key].to_list()))
     several = len(hint.x) > 1
     encoding: dict[str, Any] = {
         "y": alt.Y(f"{key}:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
-        "x": alt.X("value:Q", title=axis_title(card), axis=number_axis(card), stack=None if several else "zero"),
+        "x": alt.X("amount:Q", title=axis_title(card), axis=number_axis(card), stack=None if several else "zero"),
     }
     if several:
         encoding["yOffset"] = alt.YOffset("series:N", sort=list(hint.x))
@@ -162,13 +168,18 @@ def heat(card: Card, frame: pl.DataFrame) -> Any:
 def steps(card: Card, frame: pl.DataFrame) -> Any:
     """Steps over a number: each value holds until the next."""
     hint = card.chart
-    tidy = melt(card, frame).drop_nulls("value")
+    tidy = melt(card, frame).drop_nulls("amount")
     return (
         alt.Chart(tidy, width=WIDTH, height=HEIGHT)
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X(f"{hint.x[0]}:Q", title=hint.x[0].replace("_", " "), axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("value:Q", title=axis_title(card), axis=number_axis(card), scale=alt.Scale(zero=True)),
+            x=alt.X(
+                f"{hint.x[0]}:Q",
+                title=hint.x[0].replace("_", " "),
+                axis=alt.Axis(tickMinStep=1),
+                scale=alt.Scale(nice=False),
+            ),
+            y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy)),
             color=color(card, tidy, "series"),
         )
     )
@@ -180,20 +191,25 @@ def melt(card: Card, frame: pl.DataFrame, key: str | None = None) -> pl.DataFram
     values = hint.x if hint.mark == "bars" else hint.y
     keys = [key or hint.x[0], *filter(None, (hint.color, hint.facet))]
     return frame.select(*dict.fromkeys([*keys, "is_open"]), *values).unpivot(
-        values, index=list(dict.fromkeys([*keys, "is_open"])), variable_name="series", value_name="value"
+        values, index=list(dict.fromkeys([*keys, "is_open"])), variable_name="series", value_name="amount"
     )
 
 
 def color(card: Card, tidy: pl.DataFrame, series: str) -> alt.Color:
     """The colours of the series, in the order of the card or of the answer; no legend for one alone."""
-    names = list(dict.fromkeys(tidy[series].to_list()))
+    names = sorted(tidy.drop_nulls("amount")[series].unique().to_list(), key=natural_key)
     if series == "series":
-        names = [name for name in (*card.chart.x, *card.chart.y) if name in names]
+        names = list(card.chart.x if card.chart.mark == "bars" else card.chart.y)
     scale = alt.Scale(domain=names, range=COLORS)
     # Versions by the dozen: the newest keep their own colour.
     if len(names) > len(COLORS):
         scale = alt.Scale(domain=names, scheme="viridis")
     return alt.Color(f"{series}:N", scale=scale, legend=alt.Legend() if len(names) > 1 else None, sort=names)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """2.9.0 before 2.10.0."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def axis_title(card: Card) -> str | None:
@@ -206,4 +222,9 @@ def axis_title(card: Card) -> str | None:
 
 def number_axis(card: Card) -> alt.Axis:
     """Percent for shares, thousands with their mark otherwise."""
-    return alt.Axis(format=".0%") if card.chart.is_share else alt.Axis(format=",.0f", tickMinStep=1)
+    return alt.Axis(format=".0%" if card.chart.is_share else ",.1~f")
+
+
+def number_scale(tidy: pl.DataFrame) -> alt.Scale:
+    """From zero up; nothing at all stands on the axis, not in the middle."""
+    return alt.Scale(zero=True) if (tidy["amount"] > 0).any() else alt.Scale(domain=[0, 1])

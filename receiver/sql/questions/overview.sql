@@ -10,7 +10,7 @@
 -- traps: profiles and instances are distinct over all the days asked for: do not compare ranges of different lengths. Events may be doubled by senders without a batch id
 -- unit: profiles
 -- audience: public
--- chart: bars y=epoch x=instances,profiles sort=given
+-- chart: bars y=first_day x=instances,profiles sort=given
 -- columns:
 --   first_day: the first of the days asked for, as far as they are held
 --   last_day: the last of them

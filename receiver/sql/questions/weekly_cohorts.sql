@@ -36,7 +36,7 @@ WITH firsts AS (
     FROM profile_days JOIN firsts USING (profile_id), as_of
     WHERE day BETWEEN epoch AND today AND picked_instance(instance_id)
 ), cohorts AS (
-    SELECT cohort, count(*) AS profiles, unnest(generate_series(0, max(today) - cohort, 7)) // 7 AS week_no
+    SELECT cohort, count(*) AS profiles, unnest(generate_series(0, max(open_from) - 1 - cohort, 7)) // 7 AS week_no
     FROM firsts, as_of
     GROUP BY cohort
 ), cells AS (
