@@ -126,6 +126,7 @@ class Road(RuleBasedStateMachine):
             settled = sum(entry.outcome == "accepted" for entry in outbox.read_ledger(self.conn))
             assert pipeline.verify_ledger(self.conn, Endpoint(self.front.url), self.settings) == (settled, [])
         finally:
+            self.front.post, self.front.get = (lambda _: (503, b"")), (lambda _: (503, b""))  # lets go of the house
             self.house.store.close()
             self.opened.__exit__(None, None, None)
             self.admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
