@@ -7,6 +7,7 @@ No I/O, no clock. Hostile bytes end in DecodeError.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import msgspec
 import polars as pl
@@ -32,7 +33,7 @@ HEADS: dict[str, pl.DataType] = {
     "name": pl.String(),
     "type": pl.String(),
     "source": pl.String(),
-    "tracked_on": pl.Int64(),
+    "tracked_on": pl.Date(),
 }
 UUID_SIZE = 16
 DAY_MS = 86_400_000
@@ -78,7 +79,7 @@ def build_page(flat: batch.FlatColumns) -> Page:
         return Page(pl.DataFrame(schema=SCHEMA), 0, 0)
     try:
         heads = build_heads(flat.heads)
-        frame = heads.with_columns(calendar_day())[as_series("head", pa.int32(), flat.head_of)]
+        frame = heads[as_series("head", pa.int32(), flat.head_of)]
         profiles = as_series("profile_id", pa.binary(UUID_SIZE), flat.profiles).cast(pl.Binary)
         if flat.no_profile:
             profiles = profiles.scatter(flat.no_profile, None)
@@ -87,37 +88,27 @@ def build_page(flat: batch.FlatColumns) -> Page:
         context, dropped = keep_safe(flat)
     except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
         raise not_a_table(error) from None
-    return Page(frame.with_columns(profiles, props, context), dropped, sum(flat.unknown_keys.values()))
+    return Page(pl.DataFrame([*frame, profiles, props, context]), dropped, sum(flat.unknown_keys.values()))
 
 
 def build_heads(heads: Sequence[tuple[str, str, str, int]]) -> pl.DataFrame:
     """What many events have in common, one row each."""
-    columns: dict[str, list[str] | list[int]] = {
+    columns: dict[str, list[str] | list[date | None]] = {
         "name": well_formed([head[0] for head in heads]),
         "type": well_formed([head[1] for head in heads]),
         "source": well_formed([head[2] for head in heads]),
-        "tracked_on": [head[3] for head in heads],
+        "tracked_on": [read_day(head[3]) for head in heads],
     }
     return pl.DataFrame(columns, schema=HEADS)
 
 
 def keep_safe(flat: batch.FlatColumns) -> tuple[pl.Series, int]:
-    """The context of each event with its safe keys only, and how many were dropped; each distinct pair is read once.
-
-    A pair of source and context is one number, so that an event costs a look-up and no comparison of texts.
-    """
-    sources = sorted({head[2] for head in flat.heads})
-    number_of = {source: number for number, source in enumerate(sources)}
-    source_of_head = pl.Series([number_of[head[2]] for head in flat.heads], dtype=pl.Int64)
-    source_of = source_of_head.gather(as_series("head", pa.int32(), flat.head_of))
-    pairs = as_series("pair", pa.int32(), flat.context_of).cast(pl.Int64) * max(len(sources), 1) + source_of
-    texts: list[str | None] = [None] * (len(flat.contexts) * len(sources))
-    counts = [0] * len(texts)
-    for pair in pairs.unique().to_list():
-        context, source = divmod(pair, len(sources))
-        texts[pair], counts[pair] = filter_context(sources[source], flat.contexts[context])
-    dropped = int(pl.Series(counts, dtype=pl.Int64).gather(pairs).sum()) if any(counts) else 0
-    return pl.Series("context", texts, pl.String).gather(pairs), dropped
+    """The context of each event with its safe keys only, and how many were dropped."""
+    kept = [filter_context(source, context) for source, context in flat.contexts]
+    context_of = as_series("context", pa.int32(), flat.context_of)
+    counts = [count for _, count in kept]
+    dropped = int(pl.Series(counts, dtype=pl.Int64)[context_of].sum()) if any(counts) else 0
+    return pl.Series("context", [text for text, _ in kept], pl.String)[context_of], dropped
 
 
 def as_series(name: str, kind: pa.DataType, values: memoryview | bytes) -> pl.Series:
@@ -156,6 +147,12 @@ def calendar_day() -> pl.Expr:
     """`tracked_on` as a date, from epoch milliseconds; an instant that no calendar day can hold becomes null."""
     day = pl.col("tracked_on").floordiv(DAY_MS)
     return pl.when(day.is_between(FIRST_DAY, LAST_DAY)).then(day).cast(pl.Int32).cast(pl.Date)
+
+
+def read_day(ms: int) -> date | None:
+    """The same for one instant."""
+    day = ms // DAY_MS
+    return date.fromordinal(day - FIRST_DAY + 1) if FIRST_DAY <= day <= LAST_DAY else None
 
 
 def well_formed(texts: list[str]) -> list[str]:

@@ -78,7 +78,8 @@ _Head: TypeAlias = tuple[str, str, str, int]
 class FlatColumns:
     """A batch as flat arrays, in the order of the batch; what repeats is there once and pointed to.
 
-    `head_of` and `context_of`: one int32 an event into `heads` and `contexts`. `profiles`: 16 bytes an event, zeros
+    `head_of` and `context_of`: one int32 an event into `heads` and `contexts`, where a context stands behind the source
+    of its events, because what is safe in it depends on that. `profiles`: 16 bytes an event, zeros
     for those listed in `no_profile`. `props`: the UTF-8 of all JSON texts, event i from `props_ends[i]` to
     `props_ends[i + 1]` (int64).
     """
@@ -89,7 +90,7 @@ class FlatColumns:
     no_profile: list[int]
     props: bytes
     props_ends: memoryview
-    contexts: list[str]
+    contexts: list[tuple[str, str]]
     context_of: memoryview
     unknown_keys: dict[str, int]
 
@@ -109,7 +110,7 @@ class FlatColumns:
             [head[3] for head in heads],
             profiles,
             [self.props[start:stop].decode() for start, stop in pairwise(self.props_ends)],
-            [self.contexts[index] for index in self.context_of],
+            [self.contexts[index][1] for index in self.context_of],
             self.unknown_keys,
         )
 
@@ -614,11 +615,20 @@ class _FlatScan(_Scan):
         """At most `count` events by the kernel, up to the first that it was not taught."""
         scanner = self.scanner
         for value in reader.cached_values(len(scanner.keys)):
-            text = _json_text(str(value)).encode() + b":" if type(value) is Keyword else b""
-            scanner.add_key(text if len(text) <= _MOST_KEY_TEXT else b"")
-        reader.pos = scanner.copy(reader.pos, count, reader.struct_code("clj/keyword"))
-        for name in scanner.take_learned():
-            reader.put_keyword(name.decode("ascii"))
+            text = b""
+            if type(value) is str or type(value) is Keyword:
+                text = _json_text(str(value)).encode("utf-8", "replace")
+            if len(text) > _MOST_KEY_TEXT:
+                text = b""
+            is_key = text and type(value) is Keyword
+            scanner.add_slot(text + b":" if is_key else b"", b"" if is_key else text)
+        codes_now = reader.struct_code("clj/keyword"), reader.struct_code("clj/vector")
+        reader.pos = scanner.copy(reader.pos, count, *codes_now)
+        for name, is_key in scanner.take_learned():
+            if is_key:
+                reader.put_keyword(name.decode("ascii"))
+            else:
+                reader.put_name(name.decode("ascii"))
         _check_text(scanner.made, self.limits)
 
     def add_row(self, head: _Head, profile_id: bytes | None, props: str, context: str) -> None:
@@ -626,15 +636,6 @@ class _FlatScan(_Scan):
         self.last = head, context
         self.scanner.add(head, profile_id, props.encode(), context)
         _check_text(self.scanner.made, self.limits)
-
-    def read_map(self, reader: Reader, mark: bytes) -> Value:
-        """The same; a context that the kernel knows is not read again."""
-        if mark is _TWO_ENDS:
-            number, stop = self.scanner.find_context(reader.pos)
-            if number >= 0:
-                reader.pos = stop
-                return self.scanner.context_texts[number]
-        return super().read_map(reader, mark)
 
     def learn_event(self, start: int, places: list[_Place]) -> None:
         """Teach the kernel the head and the context of the event just added, and the keys of its parts."""
@@ -645,7 +646,7 @@ class _FlatScan(_Scan):
         if places[4].quiet_so_far:
             scanner.learn_head(start, places[4].key, self.last[0])
         if context.quiet_value:
-            scanner.learn_context(context.value, context.stop, self.last[1])
+            scanner.learn_context(context.value, context.stop, self.last[0][2], self.last[1])
         keys = [data[place.key] for place in places]
         short = all(place.value == place.key + 1 and place.quiet_key for place in places) and head.quiet_value
         if short and all(key in _REF_CODES for key in keys) and data[head.value] in _STRUCT_CODES:
@@ -661,7 +662,7 @@ class _FlatScan(_Scan):
             no_profile=scanner.no_profile,
             props=scanner.text.getvalue(),
             props_ends=memoryview(scanner.ends),
-            contexts=scanner.context_texts,
+            contexts=list(scanner.context_numbers),
             context_of=memoryview(scanner.context_of),
             unknown_keys=self.unknown_keys,
         )

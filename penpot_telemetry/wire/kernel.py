@@ -38,19 +38,20 @@ MAP_WINDOW: Final = 4_096
 """Within so many bytes the end of a head or of a context is looked for: what hostile bytes can make us walk in vain."""
 
 MOST_KNOWN: Final = 4_096
-"""So many heads, and so many contexts, are remembered."""
+"""So many heads, and so many contexts of a source, are remembered."""
 
 MOST_STRING: Final = 4_096
 """The longest string that is read or written here."""
 
+NONE: Final = b""
 NOTHING: Final = b"-"
 """No event begins like this."""
 
 _write_double: Callable[[float], bytes] = msgspec.json.Encoder().encode
 
 SPREAD: Final = 0x4F1BBCDD
-NAMES: Final = 1_024
-NAMES_MASK: Final = 1_023
+GUESSES: Final = 2_048
+GUESSES_MASK: Final = 2_047
 
 
 def _widths() -> bytes:
@@ -138,8 +139,9 @@ class Scanner:
     the other in `text`, each up to its offset in `ends`. `no_profile` lists the events without a profile. `made` counts
     the bytes of props and contexts, however often they are pointed to; copying stops above `most_made`.
 
-    `keys` holds the JSON text of each slot of the priority cache that is a keyword, empty for any other; `learned` the
-    names of the keywords that were put there by events taken here, two slots each, the keyword and its name.
+    `keys` holds the JSON text of each slot of the priority cache that is a keyword, `strings` of each that is a string;
+    empty for any other. `learned` tells what events taken here have put there: a keyword and its name (True), two
+    slots, or the name of a keyword that is a value (False), one slot.
     """
 
     def __init__(self, data: bytes, most_made: int) -> None:
@@ -153,25 +155,32 @@ class Scanner:
         self.text = BytesWriter()
         self.ends = vec[i64]([0])
         self.head_numbers: dict[tuple[str, str, str, int], int] = {}
-        self.context_numbers: dict[str, int] = {}
-        self.context_texts: list[str] = []
+        self.head_sources = vec[i64]()
+        self.source_numbers: dict[str, int] = {}
+        self.sources: list[str] = []
+        self.context_numbers: dict[tuple[str, str], int] = {}
         self.context_sizes = vec[i64]()
         self.reset()
 
     def reset(self) -> None:
         """Forget what was taught: the caches begin anew."""
         self.heads: dict[bytes, int] = {}
-        self.contexts: dict[bytes, int] = {}
-        self.names: list[bytes] = [NOTHING] * NAMES
-        self.name_heads = vec[i64]([0] * NAMES)
+        self.contexts: list[dict[bytes, int]] = [{} for _ in self.sources]
+        self.head_guesses: list[bytes] = [NOTHING] * GUESSES
+        self.guessed_heads = vec[i64]([0] * GUESSES)
+        self.context_guesses: list[bytes] = [NOTHING] * GUESSES
+        self.guessed_contexts = vec[i64]([0] * GUESSES)
+        self.guessed_sources = vec[i64]([0] * GUESSES)
         self.keys: list[bytes] = []
+        self.strings: list[bytes] = []
         self.key_slots: dict[bytes, int] = {}
         self.seen = vec[i64]()
         self.turn: i64 = 0
-        self.learned: list[bytes] = []
+        self.learned: list[tuple[bytes, bool]] = []
         self.map_code: i64 = -1
         self.instant_code: i64 = -1
         self.keyword_code: i64 = -1
+        self.vector_code: i64 = -1
         self.head_keys = vec[i64]([-1, -1, -1, -1])
         self.profile_key: i64 = -1
         self.props_key: i64 = -1
@@ -184,31 +193,38 @@ class Scanner:
         self.head_keys = vec[i64]([i64(key) for key in keys[:4]])
         self.profile_key, self.props_key, self.context_key = keys[4], keys[5], keys[6]
 
-    def add_key(self, text: bytes) -> None:
-        """The next slot of the priority cache: the JSON text of a keyword, or nothing."""
-        if text in self.key_slots:
-            text = b""
-        elif text:
-            self.key_slots[text] = len(self.keys)
-        self.keys.append(text)
+    def add_slot(self, key: bytes, string: bytes) -> None:
+        """The next slot of the priority cache: the JSON text of a keyword or of a string, or nothing."""
+        if key in self.key_slots:
+            key = b""
+        elif key:
+            self.key_slots[key] = len(self.keys)
+        self.keys.append(key)
+        self.strings.append(string)
         self.seen = append(self.seen, 0)
 
-    def take_learned(self) -> list[bytes]:
-        """The names of the keywords that are in `keys` already and that the reader does not have yet."""
+    def take_learned(self) -> list[tuple[bytes, bool]]:
+        """What is in the slots already and the reader does not have yet."""
         learned = self.learned
         self.learned = []
         return learned
 
     def number_head(self, head: tuple[str, str, str, int]) -> i64:
         """The index of a head, a new one if need be."""
-        return self.head_numbers.setdefault(head, len(self.head_numbers))
+        number: i64 = self.head_numbers.setdefault(head, len(self.head_numbers))
+        if number == i64(len(self.head_sources)):
+            source = self.source_numbers.setdefault(head[2], len(self.sources))
+            if source == len(self.sources):
+                self.sources.append(head[2])
+                self.contexts.append({})
+            self.head_sources = append(self.head_sources, i64(source))
+        return number
 
-    def number_context(self, context: str) -> i64:
-        """The index of the text of a context, a new one if need be."""
-        number: i64 = self.context_numbers.setdefault(context, len(self.context_numbers))
+    def number_context(self, source: str, context: str) -> i64:
+        """The index of a context beside its source, a new one if need be."""
+        number: i64 = self.context_numbers.setdefault((source, context), len(self.context_numbers))
         if number == i64(len(self.context_sizes)):
             self.context_sizes = append(self.context_sizes, i64(len(context)))
-            self.context_texts.append(context)
         return number
 
     def add(self, head: tuple[str, str, str, int], profile_id: bytes | None, props: bytes, context: str) -> None:
@@ -217,7 +233,7 @@ class Scanner:
             self.no_profile.append(len(self.head_of))
             profile_id = bytes(UUID_SIZE)
         self.head_of = append(self.head_of, i32(self.number_head(head)))
-        self.context_of = append(self.context_of, i32(self.number_context(context)))
+        self.context_of = append(self.context_of, i32(self.number_context(head[2], context)))
         self.profiles.write(profile_id)
         self.text.write(props)
         self.ends = append(self.ends, i64(len(self.text)))
@@ -228,19 +244,21 @@ class Scanner:
         if len(self.heads) < MOST_KNOWN:
             self.heads[self.data[start:stop]] = int(self.number_head(head))
 
-    def learn_context(self, start: int, stop: int, context: str) -> None:
-        """From now on the bytes between these places are this context."""
-        if len(self.contexts) < MOST_KNOWN:
-            self.contexts[self.data[start:stop]] = int(self.number_context(context))
+    def learn_context(self, start: int, stop: int, source: str, context: str) -> None:
+        """From now on the bytes between these places are this context, beside this source."""
+        known = self.contexts[self.source_numbers[source]]
+        if len(known) < MOST_KNOWN:
+            known[self.data[start:stop]] = int(self.number_context(source, context))
 
-    def copy(self, pos: int, count: int, keyword_code: int) -> int:
+    def copy(self, pos: int, count: int, keyword_code: int, vector_code: int) -> int:
         """Take up to `count` events from `pos` on; returns the position of the first that was not taken.
 
-        A keyword begins with `keyword_code`, or -1 when none can be put into the cache here.
+        A keyword begins with `keyword_code` and a vector with `vector_code`, or -1 where there was none yet.
         """
         here: i64 = pos
         left: i64 = count
         self.keyword_code = keyword_code
+        self.vector_code = vector_code
         while left > 0 and self.made <= self.most_made:
             size, keys = i64(len(self.text)), len(self.keys)
             try:
@@ -250,54 +268,66 @@ class Scanner:
             if stop < 0:
                 self.text.truncate(size)
                 if len(self.keys) > keys:
-                    self.forget_keys(keys)
+                    self.forget_slots(keys)
                 break
             self.made += i64(len(self.text)) - size
             here = stop
             left -= 1
-        self.keyword_code = -1
         return here
 
-    def forget_keys(self, count: int) -> None:
-        """Take back the keys of an event that was not taken after all."""
+    def forget_slots(self, count: int) -> None:
+        """Take back what was put into the cache by an event that was not taken after all."""
         while len(self.keys) > count:
-            self.keys.pop()
-            text = self.keys.pop()
-            del self.key_slots[text]
-            self.learned.pop()
+            key = self.keys.pop()
+            self.strings.pop()
+            if key:
+                self.learned.pop()
+                del self.key_slots[key]
+            elif not self.learned[-1][1]:
+                self.learned.pop()
         self.seen = vec[i64]([0] * count)
 
-    def find_context(self, start: int) -> tuple[int, int]:
-        """The index and the end of the context that begins there, when it is a known one or can be read here; or -1."""
-        begin: i64 = start
-        try:
-            stop = self.map_end(begin)
-            return self.context_at(begin, stop), stop
-        except IndexError:
-            return -1, -1
-
-    def map_end(self, pos: i64) -> i64:
-        """Where the map that begins there may end, or FAR."""
+    def map_end(self, pos: i64) -> tuple[i64, i64]:
+        """Where the map that begins there may end, or FAR; and a number that is seldom the same for another map."""
         data = self.data
         if data[pos] != self.map_code or data[pos + 1] != CLOSED:
-            return FAR
+            return FAR, 0
         limit = pos + MAP_WINDOW
+        mixed: i64 = 0
         pos += 2
-        while True:
+        while pos <= limit:
             code: i64 = data[pos]
             if code == END:
-                return pos + 1
+                return pos + 1, mixed
             width: i64 = WIDTHS[code]
-            pos = pos + width if width != 0 else skip(data, pos)
-            if pos > limit:
-                return FAR
+            if width == 1:
+                mixed += code
+                pos += 1
+                continue
+            stop = pos + width if width != 0 else skip(data, pos)
+            if stop > limit:
+                return FAR, 0
+            while pos < stop:
+                pos = pos + 8 if pos + 8 < stop else stop
+                word = read_i64_le(data, pos - 8)
+                mixed = ((mixed ^ word ^ word >> 32) & 0x7FFFFFFF) * SPREAD >> 11
+        return FAR, 0
 
-    def context_at(self, start: i64, stop: i64) -> i64:
-        """The index of the context between two places, or -1."""
+    def context_at(self, start: i64, stop: i64, mixed: i64, source: i64) -> i64:
+        """The index of the context between two places, beside a source, or -1."""
         if stop == FAR:
             return -1
-        context: i64 = self.contexts.get(self.data[start:stop], -1)
-        return context if context >= 0 else self.read_context(start, stop)
+        slot = (mixed + source) & GUESSES_MASK
+        raw = self.data[start:stop]
+        if raw == self.context_guesses[slot] and self.guessed_sources[slot] == source:
+            return self.guessed_contexts[slot]
+        context: i64 = self.contexts[source].get(raw, -1)
+        if context < 0:
+            return self.read_context(start, stop, self.sources[source])
+        self.context_guesses[slot] = raw
+        self.guessed_contexts[slot] = context
+        self.guessed_sources[slot] = source
+        return context
 
     def copy_event(self, start: i64) -> i64:
         """Take the event there and return the position after it, or -1."""
@@ -306,18 +336,18 @@ class Scanner:
             return -1
         # One name, nearly always one head: what followed this name before is compared first.
         word = read_i64_le(data, start + 3)
-        name: i64 = ((word ^ word >> 32) & 0xFFFFFFFF) * SPREAD >> 20 & NAMES_MASK
-        guess = self.names[name]
+        name: i64 = ((word ^ word >> 32) & 0xFFFFFFFF) * SPREAD >> 20 & GUESSES_MASK
+        guess = self.head_guesses[name]
         pos: i64 = start + len(guess)
         if data[start:pos] == guess:
-            head = self.name_heads[name]
+            head = self.guessed_heads[name]
         else:
             pos = self.head_end(start)
             head = self.head_at(start, pos)
             if head < 0:
                 return -1
-            self.names[name] = data[start:pos]
-            self.name_heads[name] = head
+            self.head_guesses[name] = data[start:pos]
+            self.guessed_heads[name] = head
         if data[pos] != self.profile_key or data[pos + 1] != 0xC3 or data[pos + 2] != 0xD9 or data[pos + 3] != 0x10:
             return -1
         profile: i64 = pos + 4
@@ -329,8 +359,8 @@ class Scanner:
             return -1
         pos += 1
         start = pos
-        pos = self.map_end(start)
-        context = self.context_at(start, pos)
+        pos, mixed = self.map_end(start)
+        context = self.context_at(start, pos, mixed, self.head_sources[head])
         if context < 0 or data[pos] != END:
             return -1
         self.head_of = append(self.head_of, i32(head))
@@ -390,7 +420,7 @@ class Scanner:
         self.learn_head(start, stop, head)
         return self.number_head(head)
 
-    def read_context(self, start: i64, stop: i64) -> i64:
+    def read_context(self, start: i64, stop: i64, source: str) -> i64:
         """The index of a context not met before, or -1 when it holds more than scalars."""
         out = BytesWriter()
         keys = len(self.keys)
@@ -398,8 +428,8 @@ class Scanner:
             return -1
         context = out.getvalue().decode()
         if len(self.keys) == keys:
-            self.learn_context(start, stop, context)
-        return self.number_context(context)
+            self.learn_context(start, stop, source, context)
+        return self.number_context(source, context)
 
     def copy_map(self, pos: i64, out: BytesWriter) -> i64:
         """A map of scalars, its keys known or put into the cache, as JSON; returns the position after it, or -1."""
@@ -414,14 +444,7 @@ class Scanner:
             slot: i64 = data[pos] - 0x80
             pos += 1
             if slot == 0xCC - 0x80:
-                slot = data[pos]
-                pos += 1
-                if slot >= 0x40:
-                    if not 0x50 <= slot < 0x60:
-                        return -1
-                    low: i64 = data[pos]
-                    slot = (slot - 0x50) << 8 | low
-                    pos += 1
+                slot, pos = far_slot(data, pos)
             elif slot == 0xCD - 0x80:
                 slot = len(self.keys)
                 pos = self.learn_key(pos)
@@ -429,7 +452,7 @@ class Scanner:
                     return -1
             elif not 0 <= slot < 0x20:
                 return -1
-            if slot >= i64(len(self.keys)) or self.seen[slot] == turn:
+            if not 0 <= slot < i64(len(self.keys)) or self.seen[slot] == turn:
                 return -1  # a key twice: which one counts is not decided here
             self.seen[slot] = turn
             key = self.keys[slot]
@@ -440,7 +463,7 @@ class Scanner:
             else:
                 out.append(0x2C)
             out.write(key)
-            pos = self.copy_scalar(pos, out)
+            pos = self.copy_vector(pos, out) if data[pos] == self.vector_code else self.copy_scalar(pos, out)
             if pos < 0:
                 return -1
         out.append(0x7D)
@@ -451,32 +474,89 @@ class Scanner:
         data = self.data
         if data[pos] != self.keyword_code or data[pos + 1] != 0xF7 or data[pos + 2] != 0xCD:
             return -1
-        code: i64 = data[pos + 3]
-        start = pos + 4
-        if code == 0xE3:
-            code = data[start]
-            start += 1
-            if not 8 <= code < 0x40:
+        start, stop = self.name_between(pos + 3)
+        if start == stop:
+            return -1
+        name = data[start:stop]
+        text = b'"' + name + b'"'
+        key = text + b":"
+        if key in self.key_slots:
+            return -1
+        self.add_slot(key, NONE)
+        self.add_slot(NONE, text)
+        self.learned.append((name, True))
+        return stop
+
+    def copy_vector(self, pos: i64, out: BytesWriter) -> i64:
+        """A vector of scalars as JSON text; returns the position after it, or -1."""
+        data = self.data
+        count: i64 = data[pos + 1]
+        pos += 2
+        if count == 0xEC:
+            count = data[pos]
+            pos += 1
+            if count >= 0x40:
                 return -1
-            stop = start + code
-        elif 0xDA < code <= 0xE1:
-            stop = start + code - 0xDA
+        elif 0xE4 <= count <= 0xEB:
+            count -= 0xE4
         else:
             return -1
-        pos = start
-        while pos < stop:
-            byte: i64 = data[pos]
-            if byte < 0x20 or byte >= 0x7F or byte == 0x22 or byte == 0x5C:
+        out.append(0x5B)
+        for index in range(count):
+            if index != 0:
+                out.append(0x2C)
+            pos = self.copy_scalar(pos, out)
+            if pos < 0:
                 return -1
-            pos += 1
-        name = data[start:stop]
-        text = b'"' + name + b'":'
-        if text in self.key_slots:
+        out.append(0x5D)
+        return pos
+
+    def copy_keyword(self, pos: i64, out: BytesWriter) -> i64:
+        """A keyword as a value, without a namespace, after its code; returns the position after it, or -1."""
+        data = self.data
+        if data[pos] != 0xF7:
             return -1
-        self.add_key(text)
-        self.add_key(b"")
-        self.learned.append(name)
-        return stop
+        slot: i64 = data[pos + 1] - 0x80
+        pos += 2
+        if slot == 0xCC - 0x80:
+            slot, pos = far_slot(data, pos)
+        elif slot == 0xCD - 0x80:
+            slot = len(self.keys)
+            start, stop = self.name_between(pos)
+            if start == stop:
+                return -1
+            name = data[start:stop]
+            self.add_slot(NONE, b'"' + name + b'"')
+            self.learned.append((name, False))
+            pos = stop
+        elif not 0 <= slot < 0x20:
+            return -1
+        if not 0 <= slot < i64(len(self.strings)):
+            return -1
+        string = self.strings[slot]
+        out.write(string)
+        return pos if len(string) != 0 else -1
+
+    def name_between(self, pos: i64) -> tuple[i64, i64]:
+        """Where a short name in plain ASCII begins and ends; twice the same where there is none."""
+        data = self.data
+        code: i64 = data[pos]
+        pos += 1
+        if code == 0xE3:
+            code = data[pos]
+            pos += 1
+            if not 8 <= code < 0x40:
+                return pos, pos
+            stop = pos + code
+        elif 0xDA < code <= 0xE1:
+            stop = pos + code - 0xDA
+        else:
+            return pos, pos
+        for place in range(pos, stop):
+            byte: i64 = data[place]
+            if byte < 0x20 or byte >= 0x7F or byte == 0x22 or byte == 0x5C:
+                return pos, pos
+        return pos, stop
 
     def copy_scalar(self, pos: i64, out: BytesWriter) -> i64:
         """A scalar as JSON text; returns the position after it, or -1."""
@@ -528,7 +608,18 @@ class Scanner:
         if code == 0xF8:
             write_decimal(read_i64_be(data, pos + 1), out)
             return pos + 9
-        return -1
+        return self.copy_keyword(pos + 1, out) if code == self.keyword_code else -1
+
+
+def far_slot(data: bytes, pos: i64) -> tuple[i64, i64]:
+    """A slot past those that have a code of their own, or -1, and the position after it."""
+    slot: i64 = data[pos]
+    if slot < 0x40:
+        return slot, pos + 1
+    if 0x50 <= slot < 0x60:
+        low: i64 = data[pos + 1]
+        return (slot - 0x50) << 8 | low, pos + 2
+    return -1, pos
 
 
 def copy_uuid(data: bytes, pos: i64, out: BytesWriter) -> None:

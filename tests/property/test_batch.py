@@ -164,7 +164,7 @@ def test_the_end_of_a_head_or_a_context_is_looked_for_within_bounds(kernel: Modu
         data = b"\xa0\xed" + b"\x01" * filler + b"\x84\xfd" + bytes(20)
         scanner = kernel.Scanner(data, 1_000)
         scanner.teach(0xA0, 0xA1, list(range(0x80, 0x87)))
-        return scanner.head_end(0), scanner.map_end(0)
+        return scanner.head_end(0), scanner.map_end(0)[0]
 
     assert scan(100) == (102, 104)
     assert scan(10_000) == (kernel.FAR, kernel.FAR)

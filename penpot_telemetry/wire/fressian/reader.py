@@ -180,6 +180,11 @@ class Reader:
         self.take(_STRUCT + 2 * _ITEM)
         self._cache += ((Keyword(name), _ITEM), (name, _ITEM))
 
+    def put_name(self, name: str) -> None:
+        """What reading a string to be kept leaves behind."""
+        self.take(_ITEM)
+        self._cache.append((name, _ITEM))
+
     def struct_code(self, tag: str) -> int:
         """The code of one byte that a struct of this tag begins with now, or -1."""
         slots = range(min(len(self._structs), codes.PACKED_STRUCTS))
