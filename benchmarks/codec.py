@@ -1,4 +1,4 @@
-"""The codec against the JVM, on one core: decode, encode, both interpreted, and cold."""
+"""The codec against the JVM, on one core: decode, encode, both interpreted, and cold. All in processor time."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from benchmarks import peer
-from benchmarks.measure import Row, Timer, alone, interleave, pairs, timing, timing_process
+from benchmarks.measure import Row, Timer, alone, interleave, pairs, processor_time, processor_time_of
 from penpot_telemetry.wire import batch, blob, fressian
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword, Value
@@ -140,12 +140,12 @@ def measure_warm(  # noqa: PLR0913
         return batch.encode_events(rows)
 
     timers: dict[str, Timer] = {
-        "decode": timing(decode, times),
-        "encode": timing(encode, times),
-        "slow decode": timing(with_kernel(slow, decode)),
-        "slow encode": timing(with_kernel(slow, encode)),
-        "open": timing(lambda: blob.decode_str(events), times),
-        "close": timing(lambda: blob.encode_str(data), times),
+        "decode": processor_time(decode, times),
+        "encode": processor_time(encode, times),
+        "slow decode": processor_time(with_kernel(slow, decode), 2),
+        "slow encode": processor_time(with_kernel(slow, encode), 2),
+        "open": processor_time(lambda: blob.decode_str(events), times),
+        "close": processor_time(lambda: blob.encode_str(data), times),
     }
     note = "without the JVM" if quick else "no JVM here: apt-get install clojure libdata-fressian-clojure"
     if peer.is_there() and not quick:
@@ -183,12 +183,12 @@ def measure_cold(path: Path, rounds: int, *, quick: bool) -> list[Row]:
     with TemporaryDirectory() as folder:
         target = Path(folder) / "batch.parquet"
         timers = {
-            "cold": timing_process([sys.executable, "-m", "benchmarks.cold", str(path), str(target)]),
-            "help": timing_process([str(Path(sys.executable).with_name("penpot-telemetry")), "--help"]),
+            "cold": processor_time_of([sys.executable, "-m", "benchmarks.cold", str(path), str(target)]),
+            "help": processor_time_of([str(Path(sys.executable).with_name("penpot-telemetry")), "--help"]),
         }
         if peer.is_there() and not quick:
             with peer.message(path) as (message, _):
-                timers["jvm"] = timing_process(peer.command("once", str(message)))
+                timers["jvm"] = processor_time_of(peer.command("once", str(message)))
                 found = interleave(rounds, timers)
         else:
             found = interleave(rounds, timers)
