@@ -133,12 +133,13 @@ def write_rows(rows: list[EventRow]) -> bytes:
     writer.begin_list(len(rows))
     index = 0
     while index < len(rows):
-        index, copied = copier.copy(rows, index)
-        writer.out += copied
+        copier.out.write(writer.take())
+        index = copier.copy(rows, index)
         if index < len(rows):
             _RowWriter(writer, copier, index).write(rows[index])
             index += 1
-    return bytes(writer.out)
+    copier.out.write(writer.take())
+    return copier.out.getvalue()
 
 
 @dataclass(frozen=True, slots=True)

@@ -747,11 +747,12 @@ class Fragments:
 class RowCopier:
     """Rows of known parts as event maps; of the props, the keys must be known and the values plain.
 
-    `heads`, `props` and `contexts` hold the bytes of what was written before, without and with its key; `props` need
-    not hold what `fragments` can write.
+    `out` is the message so far. `heads`, `props` and `contexts` hold the bytes of what was written before, without and
+    with its key; `props` need not hold what `fragments` can write.
     """
 
     def __init__(self) -> None:
+        self.out = BytesWriter()
         self.heads: dict[tuple[str, str, str, int], bytes] = {}
         self.names: dict[str, tuple[str, str, int, bytes]] = {}
         self.props: dict[str, bytes] = {}
@@ -765,9 +766,9 @@ class RowCopier:
         self.context_opening = b""
         self.fragments = Fragments()
 
-    def copy(self, rows: Sequence[tuple[str, str, str, int, bytes | None, str, str]], index: int) -> tuple[int, bytes]:
-        """The rows from `index` on, up to the first with an unknown part: its index, and the bytes of those before."""
-        out = BytesWriter()
+    def copy(self, rows: Sequence[tuple[str, str, str, int, bytes | None, str, str]], index: int) -> int:
+        """The rows from `index` on into `out`, up to the first with an unknown part, whose index is returned."""
+        out = self.out
         while index < len(rows):
             name, type_, source, tracked_at, profile_id, props, context = rows[index]
             head = self.write_head(name, type_, source, tracked_at - tracked_at % DAY_MS)
@@ -785,7 +786,7 @@ class RowCopier:
             out.write(written)
             out.append(END)
             index += 1
-        return index, out.getvalue()
+        return index
 
     def write_head(self, name: str, type_: str, source: str, day: int) -> bytes | None:
         """The beginning of an event's map and its first four entries, which are remembered; or None."""

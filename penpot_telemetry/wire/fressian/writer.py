@@ -135,6 +135,12 @@ class Writer:
             self.out.append(codes.CACHE_REF)
             self.write_int(slot)
 
+    def take(self) -> bytes:
+        """What was written since the last time, for a message that is put together elsewhere."""
+        taken = bytes(self.out)
+        self.out.clear()
+        return taken
+
     def cached_key(self, value: Value) -> bytes:
         """The bytes of a key that the cache knows; none for another."""
         slot = self._cache.get(as_key(value))
