@@ -19,6 +19,7 @@ from receiver.analysis.opened import open_warehouse, read_kind, save
 
 PICTURES = (".png", ".svg", ".html")
 ROWS_SHOWN = 60
+SHARES = ("share", "retention", "coverage", "stickiness", "survival", "churn")
 
 
 @click.command()
@@ -155,24 +156,36 @@ def print_card(console: Console, card: Card) -> None:
 
 def print_answer(console: Console, card: Card, frame: pl.DataFrame, *, everything: bool) -> None:
     """A table that fits, and below it who is behind the numbers. Open rows end with ~, hidden numbers are dots."""
-    own = [column for column in frame.columns if column not in SHARED_COLUMNS]
-    shown = frame if everything else frame.tail(ROWS_SHOWN) if "day" in own else frame.head(ROWS_SHOWN)
-    columns = frame.columns if everything else own
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, title=card.question, title_justify="left")
-    for column in columns:
-        is_number = frame.schema[column].is_numeric()
-        table.add_column(column.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
-    for row in shown.iter_rows(named=True):
-        cells = [cell(row[column], column, is_hidden=bool(row["suppressed"])) for column in columns]
-        if row["is_open"] and cells:
-            cells[0] += " ~"
-        table.add_row(*cells)
+    own = [column for column in frame.columns if everything or column not in SHARED_COLUMNS]
     if everything:
-        console = Console(file=console.file, width=max(console.width, 40 * len(columns)), soft_wrap=True)
-    console.print(table)
+        console = Console(width=max(console.width, 24 * len(own)))
+    last_ones = "day" in own
+    shown = frame if everything else frame.tail(ROWS_SHOWN) if last_ones else frame.head(ROWS_SHOWN)
+    is_mixed = frame["is_open"].n_unique() > 1
+    console.print(card.question, style="bold", highlight=False)
+    if frame.height == 1:
+        print_row(console, frame.select(own), is_hidden=bool(frame["suppressed"][0]))
+    else:
+        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+        for column in own:
+            is_number = frame.schema[column].is_numeric()
+            table.add_column(column.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
+        for row in shown.iter_rows(named=True):
+            cells = [cell(row[column], column, is_hidden=bool(row["suppressed"])) for column in own]
+            table.add_row(cells[0] + (" ~" if is_mixed and row["is_open"] else ""), *cells[1:])
+        console.print(table)
     if shown.height < frame.height:
-        console.print(f"{shown.height} of {frame.height} rows; --all for every one, --out FILE for a file")
+        which = "last" if last_ones else "first"
+        console.print(f"the {which} {shown.height} of {frame.height} rows: --all for every one, --out FILE for a file")
     print_footing(console, frame)
+
+
+def print_row(console: Console, frame: pl.DataFrame, *, is_hidden: bool) -> None:
+    """One row alone, a line a column."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, value in frame.row(0, named=True).items():
+        table.add_row(column.replace("_", " "), cell(value, column, is_hidden=is_hidden))
+    console.print(table)
 
 
 def print_footing(console: Console, frame: pl.DataFrame) -> None:
@@ -180,11 +193,14 @@ def print_footing(console: Console, frame: pl.DataFrame) -> None:
     if frame.is_empty():
         console.print("no rows: nothing of the kind for these days")
         return
-    last = frame.row(-1, named=True)
+    closed = frame.filter(~pl.col("is_open"))
+    last = (frame if closed.is_empty() else closed).row(-1, named=True)
     if last["coverage"] is None:
         who = "coverage is not shown: too few instances"
     else:
-        who = f"{last['instances_reporting']} of {last['instances_known']} known instances ({last['coverage']:.0%})"
+        when = f" on {last['day']}" if "day" in last else ""
+        reporting, known = last["instances_reporting"], last["instances_known"]
+        who = f"{reporting} of {known} known instances reporting ({last['coverage']:.0%}){when}"
     console.print(f"{who}, fresh at {last['fresh_at']:%Y-%m-%d %H:%M} UTC", highlight=False)
     if frame["is_open"].any():
         console.print("~ events may still come", highlight=False)

@@ -1,0 +1,226 @@
+"""Each question against the same question in plain Python, on small random worlds; and what no question may do."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from receiver import rollups
+from receiver.analysis.cards import all_cards
+from receiver.analysis.questions import Asked, answer
+from tests.property.reference import ANSWERS, Row, World, coverage_of
+from tests.property.worlds import create_warehouse, fill, worlds
+
+EXAMPLES = 6  # of worlds that are worth it: a longer run found nothing more
+FEW = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+KEYS = {
+    "weekly_cohorts": ("cohort", "week_no"),
+    "version_adoption": ("day", "version"),
+    "quarantined": ("day", "reason"),
+    "feature_usage": ("name", "type"),
+    "feature_first_use": ("name", "type"),
+    "platforms": ("dimension", "value"),
+    "unknown_names": ("reason", "name", "type", "source"),
+    "suspect_ids": ("kind", "instance_id", "other_id", "sign"),
+}
+"""What tells the rows of an answer apart, where it is more than the first column."""
+
+
+@pytest.fixture(scope="module")
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    con = create_warehouse()
+    yield con
+    con.close()
+
+
+def asked_of(world: World, threshold: int = 1) -> Asked:
+    return Asked(world.first, world.last, world.instance, world.version, threshold)
+
+
+def keyed(name: str, rows: list[Row]) -> dict[tuple[object, ...], Row]:
+    keys = KEYS.get(name)
+    return {tuple(row[key] for key in keys or list(row)[:1]): row for row in rows}
+
+
+def same(found: object, expected: object) -> bool:
+    if isinstance(found, float) and isinstance(expected, float | int):
+        return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+    return found == expected
+
+
+def is_empty(world: World) -> bool:
+    return world.epoch is None or world.from_day > world.to_day
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+@FEW
+@given(world=worlds())
+def test_a_question_agrees_with_the_same_question_in_plain_python(
+    con: duckdb.DuckDBPyConnection, name: str, world: World
+) -> None:
+    fill(con, world)
+    frame = answer(con, name, asked_of(world))
+    if is_empty(world):
+        return
+    found, expected = keyed(name, frame.rows(named=True)), keyed(name, ANSWERS[name](world))
+    assert len(found) == frame.height
+    assert set(found) == set(expected)
+    for key, row in expected.items():
+        for column, value in row.items():
+            assert same(found[key][column], value), (key, column, found[key][column], value)
+    assert not frame["suppressed"].any() or name == "concentration"
+
+
+@FEW
+@given(world=worlds())
+def test_every_answer_says_who_is_behind_it(con: duckdb.DuckDBPyConnection, world: World) -> None:
+    fill(con, world)
+    for name in ("active_profiles", "feature_usage"):
+        frame = answer(con, name, asked_of(world))
+        if is_empty(world):
+            continue
+        for row in frame.rows(named=True):
+            span = (row["day"], row["day"]) if "day" in row else (world.from_day, world.to_day)
+            reporting, known = coverage_of(world, *span)
+            assert (row["instances_reporting"], row["instances_known"]) == (reporting, known)
+            assert same(row["coverage"], reporting / known if known else None)
+            assert row["fresh_at"].date() == world.today
+
+
+@FEW
+@given(world=worlds(), threshold=st.integers(2, 6))
+def test_a_number_below_the_threshold_is_nowhere_to_be_read(
+    con: duckdb.DuckDBPyConnection, world: World, threshold: int
+) -> None:
+    """The columns that count distinct instances or profiles, of every public question."""
+    fill(con, world)
+    counted = {"instances", "profiles", "active", "new", "retained", "returned", "lost", "gone", "known_before"}
+    counted |= {"active_1d", "active_7d", "active_28d", "instances_reporting", "instances_known", "newcomers"}
+    counted |= {"instances_active", "at_risk", "upgraded", "within_7d", "newcomers_7d", "instances_with_gaps"}
+    counted |= {"instances_with_loss", "profiles_known"}
+    for card in all_cards().values():
+        if card.audience == "operator" or (card.name == "instance_sizes"):
+            continue
+        frame = answer(con, card.name, asked_of(world, threshold))
+        for column in counted & set(frame.columns):
+            shown = frame[column].drop_nulls()
+            assert not shown.is_between(1, threshold - 1).any(), (card.name, column, shown.to_list())
+
+
+@FEW
+@given(world=worlds(), threshold=st.integers(2, 6))
+def test_what_is_hidden_cannot_be_had_by_subtraction(
+    con: duckdb.DuckDBPyConnection, world: World, threshold: int
+) -> None:
+    """Versions of a day and sizes of instances add up to a published total: what is hidden is never a small rest."""
+    fill(con, world)
+    everything = replace(world, version=None)
+    for name, group in (("version_adoption", "day"), ("instance_sizes", "last_day")):
+        frame = answer(con, name, asked_of(everything, threshold))
+        for (_,), rows in frame.group_by(group):
+            total = rows["instances_active"][0]
+            if total is not None and rows["suppressed"].any():
+                rest = total - rows["instances"].sum()
+                assert rest >= threshold, (name, rest)
+    for row in answer(con, "profile_lifecycle", asked_of(everything, threshold)).rows(named=True):
+        parts = [row[part] for part in ("new", "retained", "returned")]
+        if row["active"] is not None and None in parts:
+            assert row["active"] - sum(part for part in parts if part is not None) >= threshold
+
+
+@FEW
+@given(world=worlds())
+def test_a_batch_at_a_time_or_all_at_once_the_rollups_are_the_same(
+    con: duckdb.DuckDBPyConnection, world: World
+) -> None:
+    fill(con, world, by_batch=True)
+    landed = {table: contents(con, table) for table in rollups.TABLES}
+    rollups.rebuild(con)
+    assert {table: contents(con, table) for table in rollups.TABLES} == landed
+    ((events, rolled),) = con.execute(
+        "SELECT (SELECT count(*) FROM events), (SELECT coalesce(sum(events), 0) FROM instance_days)"
+    ).fetchall()
+    assert events == rolled
+    ((profiles, rolled),) = con.execute("""
+        SELECT (SELECT count(*) FROM events WHERE profile_id <> '00000000-0000-0000-0000-000000000000'),
+               (SELECT coalesce(sum(events), 0) FROM profile_days)
+    """).fetchall()
+    assert profiles == rolled
+
+
+@FEW
+@given(world=worlds(), data=st.data())
+def test_rollups_follow_what_is_erased(con: duckdb.DuckDBPyConnection, world: World, data: st.DataObject) -> None:
+    fill(con, world)
+    gone = data.draw(st.sampled_from([event.profile for batch in world.batches for event in batch.events]))
+    touched = con.execute("SELECT DISTINCT batch_no FROM events WHERE profile_id = ?", [gone]).fetchall()
+    con.execute("DELETE FROM events WHERE profile_id = ?", [gone])
+    rollups.rebuild(con, [number for (number,) in touched])
+    after = {table: contents(con, table) for table in rollups.TABLES}
+    rollups.rebuild(con)
+    assert {table: contents(con, table) for table in rollups.TABLES} == after
+
+
+def contents(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[object, ...]]:
+    return con.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()  # noqa: S608  our own table names
+
+
+MOVED_BY_COPIES = {"events", "events_per_profile", "repeats", "deliveries", "batches", "repeat_share", "weak_batches"}
+OF_INSTANCES = {"instances", "instances_reporting", "instances_known", "coverage", "is_open"}
+STEADY = (
+    "active_instances",
+    "active_profiles",
+    "stickiness",
+    "profile_lifecycle",
+    "weekly_cohorts",
+    "platforms",
+    "screens",
+)
+
+
+@FEW
+@given(world=worlds())
+def test_what_comes_twice_moves_no_distinct_count(con: duckdb.DuckDBPyConnection, world: World) -> None:
+    """A page of a sender without a batch id that holds the page before it once more, and repeats of any batch."""
+    fill(con, world)
+    names = (*STEADY, "feature_usage", "version_adoption", "instance_sizes", "instance_lifecycle", "upgrade_lag")
+    before = {name: answer(con, name, asked_of(world)) for name in names}
+    doubled = tuple(
+        replace(b, events=b.events * 2, repeats=b.repeats + 1) if b.seq is None else b for b in world.batches
+    )
+    fill(con, replace(world, batches=doubled))
+    for name, frame in before.items():
+        again = answer(con, name, asked_of(world))
+        steady = [column for column in frame.columns if column not in MOVED_BY_COPIES]
+        assert again.select(steady).equals(frame.select(steady)), name
+
+
+@FEW
+@given(world=worlds())
+def test_a_new_instance_id_moves_no_number_of_profiles(con: duckdb.DuckDBPyConnection, world: World) -> None:
+    everywhere = replace(world, instance=None)
+    half, old = len(world.batches) // 2, world.batches[0].instance
+    new = UUID(int=old.int + (1 << 110))
+    moved = [replace(b, instance=new) if b.instance == old and n >= half else b for n, b in enumerate(world.batches)]
+    profiles = {
+        name: [column for column in all_cards()[name].columns if column not in OF_INSTANCES]
+        for name in STEADY
+        if name != "active_instances"
+    }
+    fill(con, everywhere)
+    before = {name: answer(con, name, asked_of(everywhere)).select(columns) for name, columns in profiles.items()}
+    fill(con, replace(everywhere, batches=tuple(moved)))
+    for name, frame in before.items():
+        again = answer(con, name, asked_of(everywhere)).select(profiles[name])
+        # What counts as late is looked at by instance: a cell may open or close, and a cohort's last cell come or go.
+        keys = [
+            key for key in ("day", "week", "cohort", "week_no", "dimension", "value", "band") if key in frame.columns
+        ]
+        kept = again.join(frame, on=keys, how="semi"), frame.join(again, on=keys, how="semi")
+        assert kept[0].equals(kept[1]), name
