@@ -202,7 +202,11 @@ def test_the_snapshot_is_opened_while_a_server_has_the_file(held: Path, path: Pa
 def test_an_answer_is_the_same_when_read_back(opened: OpenWarehouse, tmp_path: Path, name: str) -> None:
     frame = opened.active_profiles(threshold=1)
     target = save(frame, tmp_path / name)
-    readers = {".parquet": pl.read_parquet, ".arrow": pl.read_ipc, ".json": pl.read_json}
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".arrow": pl.read_ipc,
+        ".json": pl.read_json,
+    }
     read = pl.read_csv(target, try_parse_dates=True) if name == "a.csv" else readers[target.suffix](target)
     assert read["active_28d"].to_list() == frame["active_28d"].to_list()
     if target.suffix in {".parquet", ".arrow"}:

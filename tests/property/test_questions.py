@@ -17,6 +17,7 @@ from tests.property.reference import ANSWERS, Row, World, coverage_of
 from tests.property.worlds import create_warehouse, fill, worlds
 
 EXAMPLES = 6  # of worlds that are worth it: a longer run found nothing more
+FEWER = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 FEW = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 KEYS = {
@@ -93,7 +94,7 @@ def test_every_answer_says_who_is_behind_it(con: duckdb.DuckDBPyConnection, worl
             assert row["fresh_at"].date() == world.today
 
 
-@FEW
+@FEWER
 @given(world=worlds(), threshold=st.integers(2, 6))
 def test_a_number_below_the_threshold_is_nowhere_to_be_read(
     con: duckdb.DuckDBPyConnection, world: World, threshold: int
@@ -184,7 +185,7 @@ STEADY = (
 )
 
 
-@FEW
+@FEWER
 @given(world=worlds())
 def test_what_comes_twice_moves_no_distinct_count(con: duckdb.DuckDBPyConnection, world: World) -> None:
     """A page of a sender without a batch id that holds the page before it once more, and repeats of any batch."""
@@ -201,7 +202,7 @@ def test_what_comes_twice_moves_no_distinct_count(con: duckdb.DuckDBPyConnection
         assert again.select(steady).equals(frame.select(steady)), name
 
 
-@FEW
+@FEWER
 @given(world=worlds())
 def test_a_new_instance_id_moves_no_number_of_profiles(con: duckdb.DuckDBPyConnection, world: World) -> None:
     everywhere = replace(world, instance=None)
