@@ -114,8 +114,8 @@ class World:
             if self.today - 104 * DAY <= s.day <= self.today - 15 * DAY:
                 late = (s.received_on - s.day).days
                 firsts[s.instance, s.day] = min(late, firsts.get((s.instance, s.day), late))
-        late = sorted(firsts.values())
-        usual = late[math.ceil(Fraction(95, 100) * len(late)) - 1] if late else 1
+        delays = sorted(firsts.values())
+        usual = delays[math.ceil(Fraction(95, 100) * len(delays)) - 1] if delays else 1
         return self.today - max(1, min(14, usual)) * DAY
 
     @cached_property
