@@ -23,7 +23,7 @@ from receiver.analysis.questions import Asked, answer, read_asked
 DAYS = 365
 FIRST_DAY = "2025-01-01"
 YEAR = read_asked(FIRST_DAY, "2025-12-31")
-EVENTS_A_VISIT = 33.0
+EVENTS_A_VISIT = 23.0
 
 PEOPLE = """
 CREATE TEMP TABLE slots AS
@@ -47,7 +47,8 @@ FROM range(60) r(n);
 CREATE TEMP TABLE machines AS
 SELECT machine,
        json_object('browser', ['Chrome', 'Firefox', 'Safari', 'Edge'][machine % 4 + 1], 'browser-version', '138.0.0.0',
-                   'engine', 'Blink', 'engine-version', '138.0.0.0', 'locale', ['en', 'es', 'fr', 'de'][machine % 4 + 1],
+                   'engine', 'Blink', 'engine-version', '138.0.0.0', 'locale',
+                   ['en', 'es', 'fr', 'de'][machine % 4 + 1],
                    'os', ['Windows 11', 'macOS 10.15.7', 'Ubuntu '][machine % 3 + 1], 'os-version', '11',
                    'screen-width', 1280 + machine * 40, 'screen-height', 1080, 'screen-color-depth', 24,
                    'screen-orientation', 'landscape-primary', 'version', '2.18.0') AS frontend,

@@ -37,12 +37,15 @@ WITH firsts AS (
     HAVING min(day) BETWEEN from_day() AND to_day()
 ), newcomers AS (
     SELECT profile_id, first_day, first_day + 6 < least(open_from, to_day() + 1) AS has_week FROM firsts, as_of
+), first_uses AS (
+    SELECT name, type, profile_id, min(tracked_on) AS used_on
+    FROM events
+    WHERE in_range(tracked_on) AND picked(instance_id, version)
+    GROUP BY ALL
 ), uses AS MATERIALIZED (
     SELECT coalesce(name, '(none)') AS name, coalesce(type, '(none)') AS type, profile_id, has_week,
-           min(tracked_on) - first_day AS days
-    FROM events JOIN newcomers USING (profile_id)
-    WHERE in_range(tracked_on) AND picked(instance_id, version)
-    GROUP BY name, type, profile_id, first_day, has_week
+           used_on - first_day AS days
+    FROM first_uses JOIN newcomers USING (profile_id)
 ), counted AS (
     SELECT name, type, count(*) AS profiles, count(*) FILTER (has_week AND days <= 6) AS within_7d,
            median(days) AS median_days
@@ -60,8 +63,8 @@ WITH firsts AS (
     HAVING count(*) > 0
 ), names AS (
     SELECT coalesce(name, '(none)') AS name, coalesce(type, '(none)') AS type, min(tracked_on) AS first_seen_on
-    FROM events, as_of
-    WHERE tracked_on BETWEEN epoch AND today AND picked_instance(instance_id)
+    FROM events
+    WHERE tracked_on BETWEEN (SELECT epoch FROM as_of) AND (SELECT today FROM as_of) AND picked_instance(instance_id)
     GROUP BY ALL
 ), totals AS (
     SELECT count(*) AS newcomers, count(*) FILTER (has_week) AS newcomers_7d FROM newcomers

@@ -28,41 +28,42 @@
 --   fresh_at: the newest receipt, UTC
 --   is_open: the days asked for reach into those for which events may still come
 --   suppressed: at least one number of the row is hidden
-WITH kinds AS (
-    SELECT name, type, source, min(tracked_on) AS first_day
-    FROM events, as_of
-    WHERE tracked_on BETWEEN epoch AND today AND picked_instance(instance_id)
+WITH sent AS MATERIALIZED (
+    SELECT name, type, source, instance_id, min(tracked_on) AS first_day,
+           max(tracked_on) FILTER (in_range(tracked_on) AND picked_version(version)) AS last_day,
+           count(*) FILTER (in_range(tracked_on) AND picked_version(version)) AS events
+    FROM events
+    WHERE tracked_on BETWEEN (SELECT epoch FROM as_of) AND (SELECT today FROM as_of) AND picked_instance(instance_id)
     GROUP BY ALL
 ), judged AS (
-    SELECT coalesce(name, '(none)') AS name, coalesce(type, '(none)') AS type, coalesce(source, '(none)') AS source,
-           first_day,
+    SELECT name, type, source, min(first_day) AS first_day,
            CASE WHEN name IS NULL THEN 'no-name'
                 WHEN NOT regexp_full_match(name, '[\w-]{1,250}') THEN 'malformed-name'
                 WHEN type IS NULL OR NOT regexp_full_match(type, '[a-z-]{1,64}') THEN 'unknown-type'
                 WHEN source IS NULL OR source NOT IN ('telemetry', 'telemetry:backend', 'telemetry:frontend')
                     THEN 'unknown-source'
-                WHEN first_day > to_day() - 28 AND first_day >= epoch + 28 THEN 'new'
+                WHEN min(first_day) > to_day() - 28 AND min(first_day) >= (SELECT epoch + 28 FROM as_of) THEN 'new'
            END AS reason
-    FROM kinds, as_of
-), sent AS MATERIALIZED (
-    SELECT coalesce(name, '(none)') AS name, coalesce(type, '(none)') AS type, coalesce(source, '(none)') AS source,
-           instance_id, count(*) AS events, max(tracked_on) AS last_day
-    FROM events
-    WHERE in_range(tracked_on) AND picked(instance_id, version)
-    GROUP BY ALL
+    FROM sent
+    GROUP BY name, type, source
 ), counted AS (
-    SELECT reason, name, type, source, first_day, max(last_day) AS last_day, count(DISTINCT instance_id) AS instances,
-           sum(events)::BIGINT AS events
-    FROM sent JOIN judged USING (name, type, source)
-    WHERE reason IS NOT NULL
+    SELECT j.reason, j.name, j.type, j.source, j.first_day, max(s.last_day) AS last_day, count(*) AS instances,
+           sum(s.events)::BIGINT AS events
+    FROM sent s JOIN judged j ON (s.name, s.type, s.source) IS NOT DISTINCT FROM (j.name, j.type, j.source)
+    WHERE j.reason IS NOT NULL AND s.events > 0
     GROUP BY ALL
+), named AS (
+    SELECT * REPLACE (coalesce(name, '(none)') AS name, coalesce(type, '(none)') AS type,
+                      coalesce(source, '(none)') AS source)
+    FROM counted WHERE NOT too_few(instances)
 ), rows AS (
-    SELECT * FROM counted WHERE NOT too_few(instances)
+    FROM named
     UNION ALL
-    SELECT reason, '(rare)', '(rare)', '(rare)', min(first_day), max(s.last_day), count(DISTINCT instance_id),
+    SELECT c.reason, '(rare)', '(rare)', '(rare)', min(c.first_day), max(s.last_day), count(DISTINCT instance_id),
            sum(s.events)::BIGINT
-    FROM sent s JOIN (FROM counted WHERE too_few(instances)) USING (name, type, source)
-    GROUP BY reason
+    FROM sent s JOIN counted c ON (s.name, s.type, s.source) IS NOT DISTINCT FROM (c.name, c.type, c.source)
+    WHERE too_few(c.instances) AND s.events > 0
+    GROUP BY c.reason
 )
 SELECT reason,
        name,
