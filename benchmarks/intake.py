@@ -14,7 +14,7 @@ import polars as pl
 import requests
 
 from benchmarks.codec import read_sample
-from benchmarks.measure import Row, interleave, pairs
+from benchmarks.measure import Row, Timer, interleave, pairs
 from penpot_telemetry.demo import Receiver
 from penpot_telemetry.wire.payload import EventsBatch, build_events
 from receiver import warehouse
@@ -60,15 +60,21 @@ def send(url: str, bodies: Sequence[bytes], senders: int = SENDERS) -> float:
         return time.perf_counter() - started
 
 
-def append(frame: pl.DataFrame, batches: int) -> float:
+@contextmanager
+def open_floor(frame: pl.DataFrame, batches: int) -> Iterator[Timer]:
     """Seconds in which DuckDB appends the same ready frame so many times, one transaction each, and nothing else."""
     with TemporaryDirectory() as folder, warehouse.connect(Path(folder) / "floor.duckdb") as con:
         con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
-        started = time.perf_counter()
-        for number in range(batches):
-            with warehouse.transaction(con), warehouse.registered(con, "page_rows", frame):
-                con.execute(warehouse.INSERT_EVENTS, [number, INSTANCE, VERSION])
-        return time.perf_counter() - started
+        number = count(1)
+
+        def append() -> float:
+            started = time.perf_counter()
+            for _ in range(batches):
+                with warehouse.transaction(con), warehouse.registered(con, "page_rows", frame):
+                    con.execute(warehouse.INSERT_EVENTS, [next(number), INSTANCE, VERSION])
+            return time.perf_counter() - started
+
+        yield append
 
 
 def measure(rounds: int, *, quick: bool) -> list[Row]:
@@ -81,14 +87,14 @@ def measure_intake(events: str, rounds: int, *, quick: bool) -> Row:
     """Bodies to a running receiver, beside DuckDB appending what they decode to."""
     frame, batches, number = decode_batch(events), 2 if quick else 20, count(1)
     sent = 0
-    with serve() as url:
+    with serve() as url, open_floor(frame, batches) as append:
 
         def intake() -> float:
             nonlocal sent
             sent += batches
             return send(url, [make_body(events, next(number)) for _ in range(batches)])
 
-        found = interleave(rounds, {"intake": intake, "floor": lambda: append(frame, batches)})
+        found = interleave(rounds, {"intake": intake, "floor": append})
         check_committed(url, sent)
     rounds_of = pairs(found["intake"], found["floor"], 1e3 / batches)
     return Row("intake", "a batch: HTTP body to committed", "ms", "DuckDB appending the frame", "share", 0.6, 0.85,

@@ -126,7 +126,7 @@ def measure_ship(conn: Connection, database: Mapping[str, str], rounds: int, *, 
             {"ship": lambda: ship(conn, settings, rows), "floor": lambda: copy_and_delete(conn, rows)},
         )
         growth = []
-        for _ in range(1 if quick else min(rounds, 3)):
+        for _ in range(1 if quick else min(rounds, 2)):  # a million rows take a minute
             short = sorted(ship(conn, settings, PAGE) for _ in range(1 if quick else 5))
             growth.append((1e6 * ship(conn, settings, long) / long, 1e6 * short[len(short) // 2] / PAGE))
     return [
