@@ -221,11 +221,9 @@ def run(path: Path, *arguments: str, width: str = "80") -> str:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_ask_prints_what_fits_the_terminal(path: Path, question: str) -> None:
-    for width in (80, 120):
-        lines = run(path, question, "--threshold", "1", width=str(width)).splitlines()
-        assert max(map(len, lines)) <= width
-        lines = run(path, question, "--threshold", "1", "--chart", width=str(width)).splitlines()
-        assert max(map(len, lines)) <= width
+    for form in ((), ("--chart",)):
+        lines = run(path, question, "--threshold", "1", *form).splitlines()
+        assert max(map(len, lines)) <= 80
     assert all_cards()[question].question[:20] in run(path, "--card", question)
 
 

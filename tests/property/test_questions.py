@@ -16,8 +16,8 @@ from receiver.analysis.questions import Asked, answer
 from tests.property.reference import ANSWERS, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
 from tests.property.worlds import VERSIONS, create_warehouse, fill, worlds
 
-EXAMPLES = 6  # of worlds that are worth it: a longer run found nothing more
-FEWER = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = 4  # of worlds that are worth it: a longer run found nothing more
+FEWER = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 FEW = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 KEYS = {
@@ -114,7 +114,7 @@ def test_a_number_below_the_threshold_is_nowhere_to_be_read(
             assert not shown.is_between(1, threshold - 1).any(), (card.name, column, shown.to_list())
 
 
-@settings(parent=FEW, max_examples=15)
+@settings(parent=FEW, max_examples=10)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=2, max_size=14),
     threshold=st.integers(2, 5),
