@@ -441,11 +441,11 @@ def _take_waiting(
 def _take_oldest(conn: Connection, settings: Settings, report: Report) -> tuple[store.PageRows, None] | None:
     waiting = outbox.waiting_ids(conn)
     while not (found := store.fetch_oldest(conn, settings.page_rows, waiting)).rows:
-        too_large = store.oldest_id(conn, waiting)
-        if too_large == store.NO_IDS:
+        if found.too_large is None:
             return None
         reason = f"larger than a page may be ({store.PAGE_BYTES} bytes)"
-        report.quarantined += outbox.set_aside(conn, store.take_rows(conn, too_large), reason)
+        taken = store.take_rows(conn, store.format_ids([found.too_large]))
+        report.quarantined += outbox.set_aside(conn, taken, reason)
     return found, None
 
 
