@@ -21,8 +21,9 @@ from receiver.analysis.opened import OpenWarehouse, save, snapshot_of
 from receiver.analysis.questions import answer, read_asked
 from receiver.ask import ask
 from receiver.warehouse import Warehouse
+from tests.property.filled import fill
 from tests.property.reference import MONDAY, Batch, Event, World
-from tests.property.worlds import INSTANCES, PROFILES, fill
+from tests.property.worlds import INSTANCES, PROFILES
 
 DAY = timedelta(days=1)
 QUESTIONS = sorted(all_cards())

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from receiver import rollups
 from receiver.analysis.cards import all_cards
 from receiver.analysis.questions import Asked, answer
+from tests.property.filled import create_warehouse, fill
 from tests.property.reference import ANSWERS, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
-from tests.property.worlds import VERSIONS, create_warehouse, fill, worlds
+from tests.property.worlds import VERSIONS, worlds
 
 EXAMPLES = 4  # of worlds that are worth it: a longer run found nothing more
 FEWER = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
