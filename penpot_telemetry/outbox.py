@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import Connection
@@ -232,20 +232,17 @@ def fetch_page(conn: Connection) -> Page | None:
         return cursor.execute(_SELECT_PAGE).fetchone()
 
 
-_INSERT_PAGE = (
-    """
+_INSERT_PAGE = """
 INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, half_of, suspect)
-VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(half_of)s,
-    %(suspect)s)
-RETURNING """
-    + _PAGE_COLUMNS
-)
+VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(half_of)s, %(suspect)s)
+RETURNING row_ids::text, frozen_at
+"""
 
 
 def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, part: Segment | None) -> Page:
     """Freezes a batch with its bytes, and takes its sequence number; `part` is what its rows waited as."""
     assert envelope.batch_id and envelope.batch_seq and envelope.digest and envelope.event_count  # noqa: S101
-    page = {
+    page: dict[str, Any] = {
         "batch_id": envelope.batch_id,
         "seq": envelope.batch_seq,
         "row_ids": row_ids,
@@ -255,11 +252,10 @@ def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, part: Seg
         "half_of": part.half_of if part else None,
         "suspect": part.suspect if part else False,
     }
-    with conn.cursor(row_factory=class_row(Page), binary=True) as cursor:
-        frozen = cursor.execute(_INSERT_PAGE, page).fetchone()
+    frozen = conn.execute(_INSERT_PAGE, page).fetchone()
     conn.execute("UPDATE penpot_telemetry.state SET next_seq = next_seq + 1")
     assert frozen is not None  # noqa: S101  an INSERT that does not raise returns its row
-    return frozen
+    return Page(**page | {"row_ids": frozen[0]}, frozen_at=frozen[1])
 
 
 _CLOSE_PAGE = """

@@ -15,6 +15,7 @@ from penpot_telemetry.errors import TelemetryError
 from receiver import account, landfill, warehouse
 from receiver.access import read_secret
 from receiver.account import Account
+from receiver.ask import ask
 from receiver.delivery import InUseError
 from receiver.pipeline import Places, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
@@ -190,6 +191,9 @@ def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
     if found.body is None:
         raise click.ClickException(f"the body of number {number} is no longer kept")
     sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
+
+
+main.add_command(ask)
 
 
 # --- what the commands share ----------------------------------------------------------------------------------------

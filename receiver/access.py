@@ -7,6 +7,7 @@ Secrets come from the environment or a file, never from an argument, and appear 
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -25,6 +26,8 @@ LONGEST = 1024
 DELIVERY = frozenset({"/", "/telemetry"})
 PROBES = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
+LEDGER = re.compile(r"/instances/[^/]+/batches")
+"""What an instance delivered, by its random id: who may deliver may ask, or a sender could never clear up a doubt."""
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -80,8 +83,10 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        headers = Headers(scope=scope)
         delivers = scope["method"] == "POST" and scope["path"] in DELIVERY
-        if delivers or self.access.may_read(scope["path"], Headers(scope=scope)):
+        asks_back = LEDGER.fullmatch(scope["path"]) is not None and self.access.may_deliver(headers)
+        if delivers or asks_back or self.access.may_read(scope["path"], headers):
             await self.app(scope, receive, send_safely)
         else:
             await refuse()(scope, receive, send_safely)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from penpot_telemetry.wire.batch import Columns
-from receiver import warehouse
+from receiver import rollups, warehouse
 from receiver.frames import build_frame, filter_contexts
 from receiver.warehouse import Warehouse
 
@@ -84,5 +84,6 @@ def load_history(opened: Warehouse, chunks: Iterable[tuple[Sequence[bytes], Sequ
         ((events,),) = con.execute("SELECT count(*) FROM staged").fetchall()
         con.execute("DROP TABLE staged")
         con.execute("DROP TABLE staged_batches")
+        rollups.catch_up(con)
     opened.numbers = warehouse.read_numbers(con)
     return int(events)

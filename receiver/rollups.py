@@ -1,7 +1,8 @@
 """The tables that keep questions fast: created, filled as a batch lands, made anew from `events`.
 
 Functions take a connection and the caller owns the transaction. What is in the tables depends on `events` and
-`batches` alone, never on the order in which batches were applied.
+`batches` alone, never on the order in which batches were applied. A receiver adds up what it loaded once it has
+answered, so nobody waits for it: the tables may trail the events by a few batches while it is busy.
 """
 
 from collections.abc import Sequence
@@ -62,6 +63,28 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(files("receiver").joinpath("sql/rollups.sql").read_text())
     if not known:
         rebuild(con)
+
+
+BEHIND = """
+SELECT coalesce((SELECT max(batch_no) FROM instance_days), 0), coalesce((SELECT max(batch_no) FROM batches), 0)
+"""
+
+
+def catch_up(con: duckdb.DuckDBPyConnection) -> None:
+    """Add the batches that came after the last one that was added."""
+    added, last = one(con, BEHIND)
+    if added < last:
+        add(con, added + 1, last)
+
+
+def count_behind(con: duckdb.DuckDBPyConnection) -> int:
+    """How many batches with events are not added yet."""
+    (behind,) = one(
+        con,
+        "SELECT count(*) FROM batches WHERE event_count > 0 "
+        "AND batch_no > coalesce((SELECT max(batch_no) FROM instance_days), 0)",
+    )
+    return behind
 
 
 def apply(con: duckdb.DuckDBPyConnection, batch_no: int, last: int | None = None) -> None:

@@ -18,6 +18,7 @@ import msgspec
 import polars as pl
 
 from penpot_telemetry.errors import DatabaseError
+from receiver import rollups
 from receiver.delivery import Delivery, InUseError, Position, Receipt
 
 SCHEMA_VERSION = 1
@@ -69,7 +70,14 @@ class Warehouse:
 
     def close(self) -> None:
         """Write everything into the one file and let go of it."""
+        with suppress(duckdb.Error):  # what is not added up now is at the next start
+            self.roll_up()
         self.con.close()
+
+    def roll_up(self) -> None:
+        """Bring the rollups up to the last batch, in a transaction of its own."""
+        with transaction(self.con):
+            rollups.catch_up(self.con)
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one reading thread; close it after use."""
@@ -100,12 +108,15 @@ VERSION = "SELECT value FROM meta WHERE key = 'schema-version'"
 
 
 def prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Create the tables of an empty file; refuse what `check_version` refuses."""
+    """Create the tables of an empty file and bring the rollups up to date; refuse what `check_version` refuses."""
     if one(con, TABLES) == (0,):
         with transaction(con):
             con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
-        return
-    check_version(con, path)
+    else:
+        check_version(con, path)
+    with transaction(con):
+        rollups.create(con)
+        rollups.catch_up(con)
 
 
 def check_version(con: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -13,12 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+import duckdb
 import structlog
 
 from receiver.delivery import Receipt
 from receiver.pipeline import Job, Store, UnavailableError, make_sound, receive, tidy
 
 TOGETHER = 16
+ROLL_UP_EVENTS = 200_000
+"""Events that the rollups may trail by while jobs wait: many batches cost little more to add up than one."""
+
 TIDY_SECONDS = 3600.0
 RECOVER_SECONDS = 5.0
 
@@ -34,13 +38,17 @@ class Waiting:
 
 
 class Writer:
-    """Owns the store while it runs. `on_commit` is told the seconds and the number of jobs of each transaction."""
+    """Owns the store while it runs. `on_commit` is told the seconds and the number of jobs of each transaction.
+
+    `behind` says how many events the rollups lack.
+    """
 
     def __init__(self, store: Store, on_commit: Callable[[float, int], None] = lambda *_: None) -> None:
         self.store = store
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer")
+        self.behind = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -83,6 +91,8 @@ class Writer:
             while len(group) < TOGETHER and (more := self._next()) is not None:
                 group.append(more)
             self._write(group)
+            if self.behind >= ROLL_UP_EVENTS or (self.behind and self._queue.empty()):
+                self._roll_up()
 
     def _next(self) -> Waiting | None:
         """What waits already, without waiting; the sign to stop goes back to the end of the queue."""
@@ -116,6 +126,15 @@ class Writer:
         self._on_commit(time.perf_counter() - started, len(group))
         for waiting, receipt in zip(group, receipts, strict=True):
             waiting.receipt.set_result(receipt)
+            self.behind += receipt.events if receipt.status == "accepted" else 0
+
+    def _roll_up(self) -> None:
+        """What the questions read is added up after the answers, so that no sender waits for it."""
+        try:
+            self.store.warehouse.roll_up()
+            self.behind = 0
+        except duckdb.Error as error:  # what is wrong with the disk the next body finds out
+            log.warning("not added up", error=type(error).__name__)
 
     def _recover(self) -> None:
         """Find out what is true without waiting for a body: who asks `/readyz` first would wait for ever."""

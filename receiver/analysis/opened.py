@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 
 from penpot_telemetry.errors import DatabaseError
+from receiver import rollups
 from receiver.analysis.cards import Card, QuestionError, all_cards, find_card
 from receiver.analysis.methods import Questions
 from receiver.analysis.questions import answer, read_asked
@@ -132,6 +133,11 @@ def open_warehouse(path: str | Path) -> OpenWarehouse:
     try:
         check_version(con, opened)
         con.execute("SELECT fresh_at FROM as_of").fetchall()
+        if behind := rollups.count_behind(con):
+            raise DatabaseError(
+                f"{opened} has {behind} batches that its receiver had not added up when it was cut off: "
+                "start the receiver on it once"
+            )
     except duckdb.CatalogException:
         con.close()
         raise DatabaseError(

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import requests
 
+from penpot_telemetry import send
+from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import ConfigError
 from receiver.access import Access, is_loopback, read_access
 from tests.integration.receiving import INSTANCE, Running, body_of, rows, running
@@ -16,7 +19,8 @@ from tests.integration.receiving import INSTANCE, Running, body_of, rows, runnin
 WORLD = "0.0.0.0"  # noqa: S104  the bind that must not be open
 TOKEN = "a-reading-token-of-tests"  # noqa: S105  of the tests only
 KEY = "an-ingestion-key-of-tests"
-READING = ("/", "/status", f"/instances/{INSTANCE}/batches", "/metrics", "/nothing-there")
+LEDGER = f"/instances/{INSTANCE}/batches"
+READING = ("/", "/status", LEDGER, "/metrics", "/nothing-there")
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -31,7 +35,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("path", READING)
-@pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong", f"Bearer {KEY}", "Basic ****", f"Bearer {TOKEN}x"])
+@pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong", "Basic ****", f"Bearer {TOKEN}x"])
 def test_nothing_is_read_without_the_token(receiver: Running, path: str, given: str | None) -> None:
     headers = {} if given is None else {"authorization": given}
     answer = requests.get(receiver.url + path, headers=headers, timeout=20)
@@ -43,6 +47,18 @@ def test_the_token_opens_reading_as_a_bearer_and_as_a_password(receiver: Running
     for path in READING[:-1]:
         assert requests.get(receiver.url + path, headers=BEARER, timeout=20).status_code == 200
         assert requests.get(receiver.url + path, auth=("anyone", TOKEN), timeout=20).status_code == 200
+
+
+def test_a_sender_reads_the_ledger_with_its_key_and_nothing_else(receiver: Running, settings: Settings) -> None:
+    endpoint = Endpoint(receiver.url, token=KEY)
+    batch_id = uuid4()
+    body = body_of(rows(2), batch_id=batch_id, batch_seq=1)
+    sent = requests.post(receiver.url, body, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
+    assert sent.json()["status"] == "accepted"
+    assert [found.batch_id for found in send.fetch_received(endpoint, INSTANCE, settings)] == [batch_id]
+    for path in READING:
+        answer = requests.get(receiver.url + path, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
+        assert answer.status_code == (200 if path == LEDGER else 401)
 
 
 def test_probes_need_no_token(receiver: Running) -> None:

@@ -1,8 +1,14 @@
 """The one thread that writes: what waits goes together, and a request that went away brings nothing down."""
 
+import time
 from pathlib import Path
 
-from receiver.pipeline import Places, open_store, prepare
+import pytest
+
+from penpot_telemetry.errors import DatabaseError
+from receiver import open_warehouse, rollups
+from receiver.pipeline import Places, open_store, prepare, receive
+from receiver.warehouse import Warehouse
 from receiver.writer import Writer
 from tests.integration.receiving import body_of, rows
 
@@ -19,3 +25,26 @@ def test_a_receipt_that_nobody_waits_for_does_not_stop_the_writer(tmp_path: Path
             assert later.result(20).status == "accepted"
             assert writer.is_running
         assert store.warehouse.con.execute("SELECT count(*) FROM events").fetchall() == [(3,)]
+
+
+def test_the_rollups_catch_up_once_nothing_waits_and_at_a_start_after_a_crash(tmp_path: Path) -> None:
+    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    with open_store(places) as store, Writer(store) as writer:
+        for number in range(3):
+            assert writer.submit(prepare(body_of(rows(2, number)))).result(20).status == "accepted"
+        deadline = time.monotonic() + 20
+        while writer.behind and time.monotonic() < deadline:
+            time.sleep(0.005)
+        reader = store.warehouse.reader()
+        assert reader.execute("SELECT sum(events) FROM instance_days").fetchall() == [(6,)]
+        assert rollups.count_behind(reader) == 0
+    with open_store(places) as store:
+        receive(store, [prepare(body_of(rows(2, 9)))])
+        assert rollups.count_behind(store.warehouse.con) == 1
+        store.landfill.close()
+        store.warehouse.con.close()  # as after a kill: what was not added up stays so
+    with pytest.raises(DatabaseError, match="1 batches that its receiver had not added up"):
+        open_warehouse(places.warehouse)
+    Warehouse(places.warehouse).close()
+    with open_warehouse(places.warehouse) as opened:
+        assert opened.sql("SELECT sum(events)::INT AS n FROM instance_days")["n"].to_list() == [8]
