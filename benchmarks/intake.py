@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from benchmarks.codec import read_sample
 from benchmarks.measure import Row, Timer, interleave, pairs
 from penpot_telemetry.demo import Receiver
 from penpot_telemetry.wire.payload import EventsBatch, build_events
-from receiver import warehouse
+from receiver import schema, warehouse
 from receiver.frames import decode_batch
 
 INSTANCE = UUID(int=0xB6D7C1F45E0A8C1E80052D3F7A9B1C22)
@@ -64,7 +63,7 @@ def send(url: str, bodies: Sequence[bytes], senders: int = SENDERS) -> float:
 def open_floor(frame: pl.DataFrame, batches: int) -> Iterator[Timer]:
     """Seconds in which DuckDB appends the same ready frame so many times, one transaction each, and nothing else."""
     with TemporaryDirectory() as folder, warehouse.connect(Path(folder) / "floor.duckdb") as con:
-        con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
+        schema.upgrade(con)
         number = count(1)
 
         def append() -> float:

@@ -8,7 +8,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -16,7 +15,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from receiver import rollups
+from receiver import rollups, schema
 from receiver.analysis.cards import all_cards
 from receiver.analysis.questions import Asked, answer, read_asked
 
@@ -96,7 +95,7 @@ ORDER BY batch_no
 def make_year(con: duckdb.DuckDBPyConnection, events: int, told: Callable[[str], None]) -> None:
     """Fill a warehouse with about so many events."""
     con.execute("SELECT setseed(0.42)")
-    con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
+    schema.upgrade(con)
     people = int(events / EVENTS_A_VISIT / DAYS / 0.28 * 1.9)
     con.execute(PEOPLE, {"instances": max(20, people // 10)})
     con.execute(TABLES.format(people=people))

@@ -10,6 +10,8 @@ from importlib.resources import files
 
 import duckdb
 
+SQL = (files("receiver") / "sql" / "rollups.sql").read_text()
+
 TABLES = ("instance_days", "profile_days", "platform_days")
 
 REBUILD_EVENTS = 2_000_000  # events a step, so that a rebuild of any size stays within a few hundred MiB
@@ -60,7 +62,7 @@ ORDER BY step
 def create(con: duckdb.DuckDBPyConnection) -> None:
     """The tables, macros and views that the questions read, where they are missing; filled if the tables are new."""
     (known,) = one(con, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'instance_days' AND NOT temporary")
-    con.execute(files("receiver").joinpath("sql/rollups.sql").read_text())
+    con.execute(SQL)
     if not known:
         rebuild(con)
 

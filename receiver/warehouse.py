@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID
@@ -18,10 +17,9 @@ import msgspec
 import polars as pl
 
 from penpot_telemetry.errors import DatabaseError
-from receiver import rollups
+from receiver import rollups, schema
 from receiver.delivery import Delivery, InUseError, Position, Receipt
 
-SCHEMA_VERSION = 1
 CHECKPOINT_AT = "256MB"
 """Of WAL. Checkpoints cost 18 ms a batch of 10,000 rows at the default of 16 MB, 13 at 64 and 6 here; the start after
 a kill reads this much again, within a second."""
@@ -108,32 +106,39 @@ VERSION = "SELECT value FROM meta WHERE key = 'schema-version'"
 
 
 def prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Create the tables of an empty file and bring the rollups up to date; refuse what `check_version` refuses."""
-    if one(con, TABLES) == (0,):
-        with transaction(con):
-            con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
-    else:
-        check_version(con, path)
+    """Give a file the tables of today, be it empty or older, and bring its rollups up to date.
+
+    Raises DatabaseError for a file that is no warehouse or of a newer receiver.
+    """
+    version = 0 if one(con, TABLES) == (0,) else read_version(con, path)
     with transaction(con):
+        if version < schema.VERSION:
+            schema.upgrade(con, version)
         rollups.create(con)
         rollups.catch_up(con)
 
 
-def check_version(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Refuse a file that is no warehouse, or one of another schema version."""
+def read_version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """The schema version of a file. Raises DatabaseError when it is no warehouse, or a newer one."""
     try:
         (version,) = one(con, VERSION)
     except duckdb.CatalogException:
         raise DatabaseError(f"{path} is a DuckDB file, but not a warehouse: choose another with --warehouse") from None
-    if int(str(version)) > SCHEMA_VERSION:
+    if int(str(version)) > schema.VERSION:
         raise DatabaseError(
-            f"{path} was written by a newer receiver (schema version {version}, this one reads {SCHEMA_VERSION}): "
+            f"{path} was written by a newer receiver (schema version {version}, this one reads {schema.VERSION}): "
             "upgrade this receiver"
         )
-    if int(str(version)) != SCHEMA_VERSION:
+    return int(str(version))
+
+
+def check_version(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Refuse to read a file whose tables are not those of today. Raises DatabaseError."""
+    version = read_version(con, path)
+    if version < schema.VERSION:
         raise DatabaseError(
-            f"{path} has schema version {version}, this receiver reads {SCHEMA_VERSION}: "
-            "use the receiver that wrote it, or rebuild the warehouse from its landfill"
+            f"{path} is of an older receiver (schema version {version}, this one reads {schema.VERSION}): "
+            "start this receiver on it once, which brings it up to date"
         )
 
 

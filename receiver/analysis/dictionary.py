@@ -6,12 +6,12 @@
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
 
 from penpot_telemetry.events import CONTEXT_KEYS, FRONTEND_TYPES, SHIPPED_SOURCES
+from receiver import rollups, schema
 from receiver.analysis.cards import Card, all_cards
 
 ROOT = Path(__file__).parents[2]
@@ -144,8 +144,7 @@ def tables_part() -> Iterator[str]:
     yield "## Tables"
     yield ""
     yield "Instants are UTC. Rollups can be made anew from `events` at any time."
-    for file in ("schema.sql", "rollups.sql"):
-        sql = files("receiver").joinpath("sql", file).read_text()
+    for sql in (*schema.STEPS, rollups.SQL):
         for name, comment, columns in read_tables(sql):
             yield ""
             yield f"### {name}"
@@ -220,8 +219,8 @@ def answer_types() -> dict[str, dict[str, str]]:
 def empty_warehouse() -> duckdb.DuckDBPyConnection:
     """The tables, without a row."""
     con = duckdb.connect()
-    for file in ("schema.sql", "rollups.sql"):
-        con.execute(files("receiver").joinpath("sql", file).read_text())
+    for sql in (*schema.STEPS, rollups.SQL):
+        con.execute(sql)
     return con
 
 

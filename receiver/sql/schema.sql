@@ -121,4 +121,3 @@ FROM (
 GROUP BY ALL
 ORDER BY instance_id, reported_on;
 
-INSERT INTO meta VALUES ('schema-version', '1');

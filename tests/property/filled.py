@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
-from importlib.resources import files
 from uuid import UUID
 
 import duckdb
 import polars as pl
 
-from receiver import rollups
+from receiver import rollups, schema
 from tests.property.reference import Batch, Event, Refused, World
 
 
@@ -17,7 +16,7 @@ def create_warehouse() -> duckdb.DuckDBPyConnection:
     """An empty one in memory, with the rollups."""
     con = duckdb.connect()
     con.execute("SET threads = 1")
-    con.execute(files("receiver").joinpath("sql/schema.sql").read_text())
+    schema.upgrade(con)
     rollups.create(con)
     return con
 

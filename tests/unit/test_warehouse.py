@@ -8,8 +8,9 @@ import duckdb
 import pytest
 
 from penpot_telemetry.errors import DatabaseError
+from receiver import schema
 from receiver.quarantine import BLOCK, Quarantine
-from receiver.warehouse import SCHEMA_VERSION, Warehouse
+from receiver.warehouse import Warehouse
 
 NOW = datetime(2026, 7, 21, 12, tzinfo=UTC)
 
@@ -18,11 +19,11 @@ def test_a_warehouse_of_a_newer_receiver_is_refused_and_left_as_it_is(tmp_path: 
     path = tmp_path / "w.duckdb"
     Warehouse(path).close()
     with duckdb.connect(str(path)) as con:
-        con.execute("UPDATE meta SET value = ? WHERE key = 'schema-version'", [str(SCHEMA_VERSION + 1)])
-    with pytest.raises(DatabaseError, match=f"newer receiver .*{SCHEMA_VERSION + 1}.*: upgrade"):
+        con.execute("UPDATE meta SET value = ? WHERE key = 'schema-version'", [str(schema.VERSION + 1)])
+    with pytest.raises(DatabaseError, match=f"newer receiver .*{schema.VERSION + 1}.*: upgrade"):
         Warehouse(path)
     with duckdb.connect(str(path)) as con:
-        assert con.execute("SELECT value FROM meta").fetchall() == [(str(SCHEMA_VERSION + 1),)]
+        assert con.execute("SELECT value FROM meta").fetchall() == [(str(schema.VERSION + 1),)]
 
 
 def test_another_database_and_another_file_are_refused(tmp_path: Path) -> None:
@@ -51,3 +52,16 @@ def test_bodies_are_kept_within_a_budget_and_for_some_days(tmp_path: Path) -> No
     assert aside.expire(14, NOW) == ["old"]
     assert [path.name for path in aside.folder.iterdir()] == ["new"]
     assert aside.keep("another", b"1") == "another"
+
+
+COLUMNS = "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() ORDER BY ALL"
+
+
+@pytest.mark.parametrize("version", range(1, schema.VERSION + 1))
+def test_a_warehouse_of_an_older_receiver_gets_the_tables_of_today(tmp_path: Path, version: int) -> None:
+    old, new = tmp_path / "old.duckdb", tmp_path / "new.duckdb"
+    with duckdb.connect(str(old)) as con:
+        schema.upgrade(con, to=version)
+    with Warehouse(old) as upgraded, Warehouse(new) as fresh:
+        assert upgraded.con.execute(COLUMNS).fetchall() == fresh.con.execute(COLUMNS).fetchall()
+        assert upgraded.con.execute("SELECT value FROM meta").fetchall() == [(str(schema.VERSION),)]
