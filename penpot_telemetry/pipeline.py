@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from os import urandom
+from typing import Literal
 from uuid import UUID, uuid4
 
 import requests
@@ -260,7 +261,7 @@ def ship(  # noqa: PLR0913
         answer = check_receipt(page, send.post_batch(session, endpoint, page.body, settings, stopped))
         in_doubt = answer.outcome == "refused" and (kept is not None or answer.repeated)
         if in_doubt:
-            answer = resolve_doubt(conn, page, answer, settings)
+            answer = resolve_doubt(conn, session, page, answer, settings)
         if answer.outcome == "unknown":
             report.failure = answer.reason
             return
@@ -290,27 +291,67 @@ def check_receipt(page: Page, answer: Answer) -> Answer:
     return answer
 
 
-def resolve_doubt(conn: Connection, page: Page, refusal: Answer, settings: Settings) -> Answer:
+def resolve_doubt(
+    conn: Connection, session: requests.Session, page: Page, refusal: Answer, settings: Settings
+) -> Answer:
     """What a refusal means for a page that was sent before, by this sender or one that died, and may have arrived.
 
-    Its halves would be other batches, and its events there twice. So the receiver's ledger is asked, and until it
-    says something the page is kept. A server that never gave a receipt has no ledger, and knows no batch again anyway.
+    Its halves would be other batches, and its events there twice. So the receiver's ledger is asked; where that knows
+    nothing of the page, its batch id is used up, so that the page can no longer come either. Until both is certain
+    the page is kept. A server that never gave a receipt and has no ledger knows no batch again anyway.
     """
     instance_id = outbox.read_state(conn).instance_id
     assert instance_id is not None  # noqa: S101  a frozen page has one
     keep = Answer("unknown", f"{refusal.reason}, and whether the batch came through before cannot be found out now", {})
+    knows_batches = outbox.has_receipts(conn)
     try:
         received = send.fetch_received(require_endpoint(settings), instance_id, settings, after=page.seq - 1)
-        found = next(
-            (there for there in received if (there.batch_id, there.digest) == (page.batch_id, page.digest)), None
-        )
+        for there in received:
+            if (there.batch_id, there.digest) == (page.batch_id, page.digest):
+                return came_through(page, there.status)
+        knows_batches = True
     except (send.NoLedgerError, DecodeError):
-        return keep if outbox.has_receipts(conn) else refusal
+        pass
     except TelemetryError:
         return keep
-    if found is None:
-        return refusal
-    return Answer("accepted", "it came through before", {"status": found.status, "batch-id": str(found.batch_id)})
+    match use_up_id(session, page, instance_id, settings):
+        case "used up":
+            return refusal
+        case "taken":
+            return came_through(page, "accepted")
+        case "refused" if not knows_batches:
+            return refusal
+    return keep
+
+
+def came_through(page: Page, status: str) -> Answer:
+    """The answer that was lost."""
+    return Answer("accepted", "it came through before", {"status": status, "batch-id": str(page.batch_id)})
+
+
+def use_up_id(
+    session: requests.Session, page: Page, instance_id: UUID, settings: Settings
+) -> Literal["used up", "taken", "refused", "unknown"]:
+    """Sends an empty batch under the id of a page: a receiver takes an id for one content only.
+
+    From then on the page, should it still be on its way, is an id used twice, and put aside. "taken": it was there
+    already, by other events than none.
+    """
+    nothing = batch.encode_events([])
+    digest = payload.digest_events(nothing)
+    body = payload.build_events(
+        payload.EventsBatch(
+            settings.version, instance_id, nothing, batch_id=page.batch_id, event_count=0, digest=digest
+        )
+    )
+    answer = send.post_batch(session, require_endpoint(settings), body, settings)
+    receipt = answer.receipt
+    if answer.outcome == "accepted" and receipt.get("batch-id") == str(page.batch_id):
+        if receipt.get("status") in {"accepted", "duplicate"} and receipt.get("digest") == digest:
+            return "used up"
+        if (receipt.get("status"), receipt.get("reason")) == ("quarantined", "id-reused"):
+            return "taken"
+    return "unknown" if answer.outcome == "unknown" else "refused"
 
 
 def settle_page(conn: Connection, page: Page, answer: Answer, report: Report) -> None:
@@ -594,8 +635,13 @@ def verify_ledger(conn: Connection, endpoint: Endpoint, settings: Settings) -> t
 
 
 def compare_ledgers(conn: Connection, received: Iterable[send.Received]) -> tuple[int, Sequence[Mismatch]]:
-    """How many batches agree, and those that do not. A frozen batch may or may not be there: its answer was lost."""
-    sent = {entry.batch_id: entry for entry in outbox.read_ledger(conn) if entry.outcome != "refused"}
+    """How many batches agree, and those that do not. A frozen batch may or may not be there: its answer was lost.
+
+    A refused one may have been put aside there: it came after its id was used up.
+    """
+    entries = list(outbox.read_ledger(conn))
+    sent = {entry.batch_id: entry for entry in entries if entry.outcome != "refused"}
+    refused = {entry.batch_id for entry in entries if entry.outcome == "refused"}
     frozen = outbox.fetch_page(conn)
     agreed: set[UUID] = set()
     mismatches: dict[UUID, Mismatch] = {}
@@ -603,6 +649,8 @@ def compare_ledgers(conn: Connection, received: Iterable[send.Received]) -> tupl
         difference = _differ(sent.get(there.batch_id), there)
         if difference is None:
             agreed.add(there.batch_id)
+        elif there.status == "quarantined" and there.batch_id in refused:
+            continue
         elif frozen is None or frozen.batch_id != there.batch_id:
             mismatches[there.batch_id] = Mismatch(there.seq, there.batch_id, difference)
     for entry in sent.values():

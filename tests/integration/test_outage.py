@@ -1,5 +1,6 @@
 """Seven simulated days without a receiver, and the same batches over and over: nothing lost unknown, nothing twice."""
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -208,6 +209,44 @@ def test_a_batch_that_never_came_through_is_split_all_the_same(
     front.get = lambda path: (200, house.list_batches(path))
     report = pipeline.run_pass(conn, doubtful)
     assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
+
+
+@pytest.mark.parametrize("ledger", [200, 404])
+def test_a_batch_that_arrives_after_it_was_split_is_not_loaded(
+    conn: Connection, settings: Settings, house: House, front: Front, ledger: int
+) -> None:
+    shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
+    pipeline.record_events(conn, make_events(10), shipping)
+    late: list[bytes] = []
+
+    def keep_on_its_way(body: bytes) -> tuple[None, bytes]:
+        late.append(body)
+        return None, b""
+
+    front.post = keep_on_its_way
+    assert pipeline.run_pass(conn, shipping).pending == 10
+    front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
+    front.get = lambda path: (ledger, house.list_batches(path) if ledger == 200 else b"")
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
+    _, receipt = house.take(late[0])
+    assert json.loads(receipt)["reason"] == "id-reused"
+    assert house.marks() == {f"e-{n}": 1 for n in range(10) if n != 3}
+    assert house.read_account().adds_up
+    front.get = lambda path: (200, house.list_batches(path))
+    assert shipping.endpoint is not None
+    agreed, mismatches = pipeline.verify_ledger(conn, shipping.endpoint, shipping)
+    assert (agreed > 0, mismatches) == (True, [])
+
+
+def test_a_batch_that_came_through_is_found_out_without_a_ledger(
+    conn: Connection, doubtful: Settings, house: House, front: Front
+) -> None:
+    front.post, front.get = lambda body: house.take(body) if not names_of(body) else (413, b""), lambda _: (404, b"")
+    report = pipeline.run_pass(conn, doubtful)
+    assert (report.shipped, report.refused, report.pending, report.failure) == (10, 0, 0, None)
+    assert house.marks() == TWENTY
+    assert_all_agree(conn, doubtful, house)
 
 
 def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
