@@ -95,12 +95,17 @@ SELECT fresh_at,                                               -- the newest rec
        usual_lateness,                                         -- days
        (today - usual_lateness)::DATE AS open_from,            -- this day and those after it are open
        -- The first day held. What claims to be more than a year older than the first receipt is a wrong clock.
-       (SELECT min(day) FROM instance_days WHERE day BETWEEN first_received - 365 AND today) AS epoch
+       (SELECT min(day) FROM instance_days WHERE day BETWEEN first_received - 365 AND today) AS epoch,
+       (SELECT max(day) FROM instance_days WHERE day BETWEEN first_received - 365 AND today) AS last_held
 FROM newest, usual;
 
--- The days asked for, both inclusive, cut to what is held: 90 days up to today when nothing is said.
+-- The days asked for, both inclusive, cut to what is held. When nothing is said: 90 days up to today, or, where they
+-- would all be empty, up to the last day held.
 CREATE OR REPLACE MACRO to_day() AS (
-    SELECT least(coalesce(getvariable('last_day')::DATE, today), today) FROM as_of
+    SELECT CASE WHEN getvariable('last_day') IS NOT NULL THEN least(getvariable('last_day')::DATE, today)
+                WHEN getvariable('first_day') IS NULL AND last_held <= today - 90 THEN last_held
+                ELSE today END
+    FROM as_of
 );
 
 CREATE OR REPLACE MACRO from_day() AS (

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -290,3 +291,13 @@ def test_a_warehouse_from_before_the_rollups_gets_them(tmp_path: Path) -> None:
             warehouse.con.execute(f"DROP TABLE {table} CASCADE")
         rollups.create(warehouse.con)
         assert answer(warehouse.con, "active_profiles").equals(whole)
+
+
+def test_where_the_last_three_months_are_empty_the_days_before_are_shown(tmp_path: Path) -> None:
+    late = [replace(batch, received_on=batch.received_on + 120 * DAY) for batch in busy_world().batches]
+    with Warehouse(tmp_path / "late.duckdb") as warehouse:
+        fill(warehouse.con, World(tuple(late)))
+        shown = answer(warehouse.con, "active_profiles")["day"]
+        assert (shown.min(), shown.max()) == (MONDAY, MONDAY + 41 * DAY)
+        asked = answer(warehouse.con, "active_profiles", read_asked(MONDAY + 40 * DAY))["day"]
+        assert (asked.min(), asked.max()) == (MONDAY + 40 * DAY, late[-1].received_on)

@@ -120,7 +120,11 @@ class World:
 
     @cached_property
     def to_day(self) -> date:
-        return min(self.last or self.today, self.today)
+        if self.last is not None:
+            return min(self.last, self.today)
+        oldest = min(b.received_on for b in self.batches) - 365 * DAY
+        held = max((s.day for s in self.seen if oldest <= s.day <= self.today), default=self.today)
+        return held if self.first is None and held <= self.today - 90 * DAY else self.today
 
     @cached_property
     def from_day(self) -> date:
