@@ -217,6 +217,18 @@ def observe(conn: Connection, report: Report) -> State:
         return outbox.read_state(conn)
 
 
+def accept_missing(conn: Connection) -> int:
+    """Counts the rows that vanished by another hand as dropped, once somebody knows why; says how many they were.
+
+    They never left, so they are a loss like any other, and the receiver is told of it with the next batch.
+    """
+    with store.database_errors(), outbox.hold_road(conn):
+        missing = observe(conn, Report()).missing
+        with conn.transaction():
+            outbox.add(conn, dropped=missing, missing=-missing)
+    return missing
+
+
 def count_pending(conn: Connection) -> int:
     """The events that wait: rows that are not frozen, and the frozen page."""
     page = outbox.fetch_page(conn)

@@ -119,6 +119,26 @@ def test_each_loss_is_known_by_instance_and_day_of_report(
     assert_all_agree(conn, settings, house)
 
 
+def test_rows_that_vanish_by_another_hand_are_a_loss_once_they_are_accepted(
+    conn: Connection, shipping: Settings, house: House, receiver: Receiver
+) -> None:
+    receiver.reply = house.take
+    pipeline.record_events(conn, make_events(10), shipping)
+    conn.execute("DELETE FROM audit_log WHERE name IN ('e-1', 'e-2')")
+    assert pipeline.run_pass(conn, shipping).missing == 2
+    conn.execute("INSERT INTO penpot_telemetry.tally VALUES (3)")  # three more, gone before anybody looked
+    before = pipeline.read_status(conn, shipping)
+    assert (before.missing, before.adds_up) == (5, False)
+    assert pipeline.accept_missing(conn) == 5
+    after = pipeline.read_status(conn, shipping)
+    assert (after.missing, after.state.dropped, after.adds_up) == (0, 5, True)
+    assert pipeline.accept_missing(conn) == 0
+    pipeline.record_events(conn, make_events(1, start=20), shipping)
+    assert pipeline.run_pass(conn, shipping).shipped == 1
+    assert house.read_account().lost_at_senders == 5
+    assert_all_agree(conn, shipping, house)
+
+
 def test_a_sequence_with_a_batch_missing_shows_its_gap(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:

@@ -252,6 +252,8 @@ def test_status_check_fails_when_the_account_does_not_add_up(call: Call, conn: C
     code, out, _ = call("status", "--check")
     assert (code, "DOES NOT ADD UP: 1 rows" in out) == (1, True)
     assert call("status")[0] == 0
+    assert call("status", "--check", "--accept-missing")[0] == 0
+    assert call("status", "--check")[0] == 0
 
 
 # -- preview ---------------------------------------------------------------------------------------------------------
