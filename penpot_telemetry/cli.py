@@ -220,14 +220,16 @@ def status(check: bool, accept_missing: bool, as_json: bool) -> None:
         "room": found.room,
     }
     oldest = str(found.days[0].day) if found.days else None
+    key = _show_key(settings.signing_key) if settings.signing_key else None
     if as_json:
         days = [{"day": str(day.day), "source": day.source, "rows": day.rows} for day in found.days]
         head = {"instance-id": str(state.instance_id) if state.instance_id else None, "adds-up": found.adds_up}
-        click.echo(json.dumps({**head, **account, **more, "oldest": oldest, "days": days}))
+        click.echo(json.dumps({**head, **account, **more, "oldest": oldest, "days": days, "signing-key": key}))
     else:
         _print_table("waiting", ("day", "source", "rows"), [(d.day, d.source, f"{d.rows:,}") for d in found.days])
         click.echo(f"instance     {state.instance_id or '(chosen at the first pass)'}")
         click.echo(f"oldest       {oldest or '-'}")
+        click.echo(f"signs with   {key or '(nothing: see keygen)'}")
         click.echo(f"room         {found.room:,} of {settings.cap_rows:,} rows until gc drops the oldest")
         click.echo(f"frozen       {found.frozen:,} events, in the batch that is being sent")
         click.echo(f"account      recorded {account['recorded']:,} = " + _sum(account))
@@ -417,6 +419,43 @@ def verify(url: str, as_json: bool) -> None:
             click.echo(f"batch {mismatch.seq} ({mismatch.batch_id}) {mismatch.difference}")
         click.echo(f"{agreed:,} batches agree, {len(mismatches):,} differ")
     sys.exit(1 if mismatches else 0)
+
+
+# -- keygen ----------------------------------------------------------------------------------------------------------
+
+
+@commands.command(short_help="Make the key that signs batches.")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=False))
+def keygen(file: str) -> None:
+    """Make an Ed25519 key in FILE, which must not exist yet, and print its public half.
+
+    With PENPOT_TELEMETRY_SIGNING_KEY_FILE=FILE every batch is signed. The first signed batch that a receiver loads
+    pins the key: from then on it takes batches of this instance only with it. Keep a copy of FILE.
+
+    \b
+      penpot-telemetry keygen /etc/penpot-telemetry/signing.pem
+    """
+    from penpot_telemetry.wire import signature  # noqa: PLC0415
+
+    text = signature.make_key()
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{file} exists, and a key that is lost cannot be made again: name another file") from None
+    with os.fdopen(fd, "wb") as key:
+        key.write(text)
+        key.flush()
+        os.fsync(key.fileno())
+    click.echo(_show_key(signature.read_key(text)))
+
+
+def _show_key(key: bytes) -> str:
+    """The public half of a private key, as the receiver shows it: base64."""
+    from base64 import b64encode  # noqa: PLC0415
+
+    from penpot_telemetry.wire import signature  # noqa: PLC0415
+
+    return b64encode(signature.public_half(key)).decode()
 
 
 # -- quarantine ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ In comes a mapping of strings; out comes `Settings`. Nothing here opens a connec
 repeats a secret. An empty value counts as unset, as in Penpot's own compose files.
 """
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
@@ -17,6 +19,9 @@ from penpot_telemetry.wire.limits import PAGE_ROWS
 
 CAP_ROWS = 100_000
 """Telemetry rows that may wait before the oldest are dropped (Penpot's own cap)."""
+
+KEY_FILE_BYTES = 64 * 1024
+"""The most that is read of a key's file: a key has some hundred bytes."""
 
 JDBC_NAMES = {
     "ApplicationName": "application_name",
@@ -63,6 +68,7 @@ class Settings:
     create_table: bool = False
     instance_id: UUID | None = None
     pseudonym_key: bytes | None = field(default=None, repr=False)
+    signing_key: bytes | None = field(default=None, repr=False)
     page_rows: int = PAGE_ROWS
     cap_rows: int = CAP_ROWS
     retention_days: int | None = None
@@ -104,6 +110,7 @@ def read_settings(environ: Mapping[str, str], *, home: Path | None = None, root:
         create_table=get.flag("PENPOT_TELEMETRY_CREATE_TABLE"),
         instance_id=_instance_id(get),
         pseudonym_key=_pseudonym_key(get),
+        signing_key=_signing_key(get),
         page_rows=get.number("PENPOT_TELEMETRY_PAGE_ROWS", PAGE_ROWS, 1, PAGE_ROWS),
         cap_rows=get.number("PENPOT_TELEMETRY_CAP_ROWS", CAP_ROWS, 0, 10**9),
         retention_days=get.number("PENPOT_TELEMETRY_RETENTION_DAYS", 0, 0, 36_500) or None,
@@ -290,3 +297,29 @@ def _pseudonym_key(get: _Reader) -> bytes | None:
     if len(text) < 32:  # noqa: PLR2004  a key that can be guessed gives the ids back
         raise ConfigError("PENPOT_TELEMETRY_PSEUDONYM_KEY should be at least 32 characters of randomness")
     return text.encode()
+
+
+def _signing_key(get: _Reader) -> bytes | None:
+    """The private key in the file that is named, when only its owner, and at most a group, may read it."""
+    name = "PENPOT_TELEMETRY_SIGNING_KEY_FILE"
+    path = get.text(name)
+    if path is None:
+        return None
+    from penpot_telemetry.wire import signature  # noqa: PLC0415  only who signs needs it
+
+    try:
+        with Path(path).open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(KEY_FILE_BYTES)
+    except OSError as error:
+        raise ConfigError(
+            f"{name} cannot be read: {type(error).__name__}; `penpot-telemetry keygen FILE` makes one"
+        ) from None
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise ConfigError(f"{name} can be read by everybody, or changed by a group: chmod 600 the file")
+    try:
+        return signature.read_key(text)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{name} holds {error}: `penpot-telemetry keygen FILE` makes one") from None

@@ -24,7 +24,7 @@ from penpot_telemetry.errors import ConfigError, DecodeError, EncodeError, Inval
 from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.outbox import Page, State
 from penpot_telemetry.send import Answer
-from penpot_telemetry.wire import batch, payload
+from penpot_telemetry.wire import batch, payload, signature
 
 GC_STEP = 50_000
 """Rows that one transaction of gc deletes: short enough for nobody to wait, and a place to stop."""
@@ -458,6 +458,8 @@ def freeze_page(
             digest=payload.digest_events(events),
             totals=state.totals,
         )
+        if settings.signing_key is not None:
+            envelope = signature.sign_batch(envelope, settings.signing_key)
         return outbox.insert_page(conn, envelope, store.format_ids(found.ids), part)
 
 

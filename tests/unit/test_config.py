@@ -1,10 +1,14 @@
+from contextlib import nullcontext
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 
 from penpot_telemetry.config import Endpoint, parse_database_uri, parse_endpoint, read_flags, read_settings
 from penpot_telemetry.errors import ConfigError
+from penpot_telemetry.wire import signature
 
 HOME = Path("/home/ada")
 
@@ -163,3 +167,52 @@ def test_numbers_and_ids_are_read() -> None:
     assert settings.connect_timeout == 1.5
     assert settings.instance_id == UUID("b6d7c1f4-0000-4000-8000-000000000001")
     assert settings.version == "2.18.0"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "signing.pem"
+    path.write_bytes(signature.make_key())
+    path.chmod(0o600)
+    return path
+
+
+def test_a_signing_key_is_read_from_its_file_and_not_shown(key_file: Path) -> None:
+    settings = read_settings({"PENPOT_TELEMETRY_SIGNING_KEY_FILE": str(key_file)}, home=HOME)
+    assert settings.signing_key == signature.read_key(key_file.read_bytes())
+    assert repr(settings.signing_key) not in repr(settings)
+
+
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o600, True), (0o440, True), (0o604, False), (0o620, False)])
+def test_a_signing_key_that_everybody_may_read_is_refused(key_file: Path, mode: int, is_taken: bool) -> None:
+    key_file.chmod(mode)
+    with nullcontext() if is_taken else pytest.raises(ConfigError, match="chmod 600"):
+        read_settings({"PENPOT_TELEMETRY_SIGNING_KEY_FILE": str(key_file)}, home=HOME)
+
+
+def _other_key(*, passphrase: bytes | None = None) -> bytes:
+    kept = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    key = ed25519.Ed25519PrivateKey.generate() if passphrase else x25519.X25519PrivateKey.generate()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"", "no private key in PEM"),
+        (b"canary", "no private key in PEM"),
+        (bytes(range(256)), "no private key in PEM"),
+        (_other_key(), "another kind than Ed25519"),
+        (_other_key(passphrase=b"canary"), "a passphrase"),
+    ],
+)
+def test_a_file_that_holds_no_signing_key_is_refused(key_file: Path, text: bytes, found: str) -> None:
+    key_file.write_bytes(text)
+    with pytest.raises(ConfigError, match=f"PENPOT_TELEMETRY_SIGNING_KEY_FILE.*{found}") as refusal:
+        read_settings({"PENPOT_TELEMETRY_SIGNING_KEY_FILE": str(key_file)}, home=HOME)
+    assert "canary" not in str(refusal.value)
+
+
+def test_a_signing_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"FileNotFoundError.*keygen"):
+        read_settings({"PENPOT_TELEMETRY_SIGNING_KEY_FILE": str(tmp_path / "none")}, home=HOME)

@@ -1,5 +1,6 @@
 """The POST bodies: both kinds, the optional envelope, and every way a body can be wrong."""
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from penpot_telemetry.wire.limits import Limits
 from penpot_telemetry.wire.payload import (
     EventsBatch,
     LegacyReport,
+    Signature,
     Totals,
     build_events,
     build_legacy_report,
@@ -32,6 +34,7 @@ FULL = EventsBatch(
     event_count=10_000,
     digest=digest_events("AAQAAA"),
     totals=Totals(recorded=5, shipped=4, dropped=1, quarantined=0, pending=0),
+    signature=Signature(bytes(range(32)), bytes(range(64))),
 )
 REPORT = LegacyReport("2.18.0", INSTANCE, {"total-users": 3, "nested": {"a": [1, None, "é"]}}, ["a@b.c"])
 
@@ -71,6 +74,7 @@ def test_a_body_begins_with_the_keys_of_penpot_in_its_order() -> None:
         "event-count",
         "digest",
         "totals",
+        "signature",
     ]
 
 
@@ -98,7 +102,8 @@ def test_a_digest_is_of_the_text_as_it_was_sent() -> None:
 
 
 def test_what_nobody_here_knows_is_ignored_and_null_is_absence() -> None:
-    nulls = {"batch_id": None, "batch_seq": None, "event_count": None, "digest": None, "totals": None}
+    ours = ("batch_id", "batch_seq", "event_count", "digest", "totals", "signature")
+    nulls: dict[str, Any] = dict.fromkeys(ours)
     assert parse(body(something={"new": [1, 2, {"deep": 10**400}]}, **nulls)) == PLAIN
 
 
@@ -132,6 +137,15 @@ WRONG: dict[str, list[Any]] = {
         {},
         {"recorded": 1},
         {**dict.fromkeys(("recorded", "shipped", "dropped", "quarantined"), 1), "pending": -1},
+    ],
+    "signature": [
+        "",
+        5,
+        {},
+        {"key": base64.b64encode(bytes(32)).decode()},
+        {"key": base64.b64encode(bytes(31)).decode(), "value": base64.b64encode(bytes(64)).decode()},
+        {"key": base64.b64encode(bytes(32)).decode(), "value": base64.b64encode(bytes(65)).decode()},
+        {"key": "*" * 44, "value": base64.b64encode(bytes(64)).decode()},
     ],
 }
 
