@@ -150,7 +150,8 @@ def load(warehouse: Path, landfill: Path | None, quarantine: Path | None, files:
     settings = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ)
     with open_store(settings.places) as store:
         for file in files:
-            (receipt,) = receive(store, [prepare(file.read(), settings.limits)])
+            job = prepare(file.read(), settings.limits, require_signature=settings.require_signatures)
+            (receipt,) = receive(store, [job])
             click.echo(msgspec.json.encode(receipt).decode())
 
 

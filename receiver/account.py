@@ -220,6 +220,8 @@ WITH lines AS (
     SELECT concat_ws('|', 'batch', to_json(b)) FROM (SELECT * EXCLUDE (batch_no) FROM batches) b
     UNION ALL
     SELECT concat_ws('|', 'report', to_json(r)) FROM (SELECT * EXCLUDE (report_no) FROM reports) r
+    UNION ALL
+    SELECT concat_ws('|', 'key', to_json(k)) FROM instance_keys k
 ), sums AS (
     SELECT count(*) AS n, sum(md5_number_lower(line)::HUGEINT) AS low, sum(md5_number_upper(line)::HUGEINT) AS high
     FROM lines
@@ -229,6 +231,6 @@ SELECT md5(concat_ws('|', n, low, high)) FROM sums
 
 
 def content_digest(con: duckdb.DuckDBPyConnection) -> str:
-    """32 hex digits over every event with its batch, every batch and every report: not over row numbers or order."""
+    """32 hex digits over every event with its batch, every batch, report and pinned key: not over numbers or order."""
     ((digest,),) = con.execute(DIGEST).fetchall()
     return str(digest)

@@ -159,7 +159,9 @@ async def receive_body(state: State, body: bytes) -> Receipt:
     """Decode on one thread, write on another, and count what became of it."""
     loop = asyncio.get_running_loop()
     async with state.intake.work:
-        job = await loop.run_in_executor(state.decoders, prepare, body, state.settings.limits)
+        settings = state.settings
+        prepared = partial(prepare, body, settings.limits, require_signature=settings.require_signatures)
+        job = await loop.run_in_executor(state.decoders, prepared)
         try:
             receipt = await asyncio.wrap_future(state.writer.submit(job))
         except UnavailableError as error:

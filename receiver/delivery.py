@@ -13,7 +13,7 @@ import msgspec
 
 from penpot_telemetry.errors import DatabaseError
 
-Kind = Literal["batch", "report", "refused"]
+Kind = Literal["batch", "report", "refused", "unpin"]
 Outcome = Literal["loaded", "duplicate", "quarantined"]
 Trust = Literal["batch-id", "digest"]
 
@@ -33,7 +33,10 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
 
     `id` is random: the same delivery found in two files is one. `key` is what is known again: of the batch, the
     report, or the refused body. `digest` is of the events text, the kept stats, or the body. `events` counts the
-    events of a batch, loaded or not.
+    events of a batch, loaded or not. `signed_by` is the public key whose signature came with a batch.
+
+    Of kind `unpin` is no body, but the operator's word that another key may sign for an instance: it is kept among
+    the deliveries because it means something only between two of them, and it is not counted as one.
     """
 
     id: UUID
@@ -58,6 +61,7 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     size: int = 0
     body: str | None = None
     events_digest: str | None = None
+    signed_by: str | None = None
 
     @property
     def trust(self) -> Trust:

@@ -5,6 +5,7 @@ would have removed; only a rejection still has the raw body beside it.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from penpot_telemetry.errors import DecodeError, Reason
-from penpot_telemetry.wire import payload
+from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.limits import RECEIPT, Limits
 from receiver.frames import Page, decode_page
 
@@ -28,11 +29,16 @@ TEXT_STATS = frozenset({"os-name", "os-arch", "os-version"})
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that can be loaded: what it said of itself, and its events."""
+    """A batch that can be loaded: what it said of itself, and its events. If it is signed, then rightly."""
 
     sent: payload.EventsBatch
     digest: str
     page: Page
+
+    @property
+    def signed_by(self) -> str | None:
+        """The public key whose signature came with it, in base64."""
+        return None if self.sent.signature is None else b64encode(self.sent.signature.key).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +55,42 @@ class Report:
 class Rejection:
     """Why a body can never be loaded. `message` says where and what, and carries no value from the body.
 
-    `sent` and `digest` (of its events text) are there when the body could be read that far.
+    `sent` and `digest` (of its events text) are there when the body could be read that far. Not kept is a body that
+    was understood and holds what is never kept.
     """
 
     reason: Reason
     message: str
     sent: payload.EventsBatch | None = None
     digest: str | None = None
+    is_kept: bool = True
 
 
-def read_body(body: bytes, limits: Limits = RECEIPT) -> Batch | Report | Rejection:
+UNSIGNED_REPORT = Rejection("bad-signature", "a legacy report, which is never signed", is_kept=False)
+
+
+def read_body(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = False) -> Batch | Report | Rejection:
     """A body as what it is; whatever the bytes are, there is an answer."""
     try:
         parsed = payload.parse(body, limits)
     except DecodeError as error:
         return Rejection(error.reason, str(error))
     if isinstance(parsed, payload.LegacyReport):
-        return read_report(parsed)
-    return read_batch(parsed, limits)
+        return UNSIGNED_REPORT if require_signature else read_report(parsed)
+    return read_batch(parsed, limits, require_signature=require_signature)
 
 
-def read_batch(sent: payload.EventsBatch, limits: Limits) -> Batch | Rejection:
-    """The envelope against its content: the digest before a byte is decoded, the count after."""
+def read_batch(sent: payload.EventsBatch, limits: Limits, *, require_signature: bool = False) -> Batch | Rejection:
+    """The envelope against its content: the digest and the signature before a byte is decoded, the count after."""
     digest = payload.digest_events(sent.events)
     fault = envelope_fault(sent)
     if fault is not None:
         return Rejection("wrong-shape", fault)
     if sent.digest is not None and sent.digest != digest:
         return Rejection("wrong-digest", "the digest given is not the one of the events text", sent, digest)
+    fault = signature_fault(sent, digest, require_signature=require_signature)
+    if fault is not None:
+        return Rejection("bad-signature", fault, sent, digest)
     try:
         page = decode_page(sent.events, limits)
     except DecodeError as error:
@@ -103,6 +117,15 @@ def envelope_fault(sent: payload.EventsBatch) -> str | None:
     for field, number in numbers.items():
         if number is not None and not 0 <= number <= BIGINT:
             return f"{field} is not between 0 and 2^63 - 1"
+    return None
+
+
+def signature_fault(sent: payload.EventsBatch, digest: str, *, require_signature: bool) -> str | None:
+    """What is wrong with the signature of a batch whose events have this digest, or None."""
+    if sent.signature is None:
+        return "not signed, and this receiver requires it" if require_signature else None
+    if not signature.vouches(sent.signature, sent, digest):
+        return "the signature is not one of its key for this batch"
     return None
 
 

@@ -88,6 +88,7 @@ class Fresh:
 
     known: dict[UUID, Known] = field(default_factory=dict)
     pages: dict[UUID, pl.Series] = field(default_factory=dict)
+    keys: dict[UUID, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,9 @@ def catch_up(opened: Warehouse, log: Landfill) -> Found:
 # --- one body -------------------------------------------------------------------------------------------------------
 
 
-def prepare(body: bytes, limits: Limits = RECEIPT) -> Job:
+def prepare(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = False) -> Job:
     """All that can be done for a body without the writer."""
-    item = read_body(body, limits)
+    item = read_body(body, limits, require_signature=require_signature)
     if not isinstance(item, Batch):
         return Job(body, item, "nothing", landfill.NOTHING)
     if item.page.is_clean:
@@ -174,10 +175,10 @@ def prepare(body: bytes, limits: Limits = RECEIPT) -> Job:
     return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame)))
 
 
-def read_body(body: bytes, limits: Limits) -> Batch | Report | Rejection:
+def read_body(body: bytes, limits: Limits, *, require_signature: bool = False) -> Batch | Report | Rejection:
     """A body as what it is. A defect of ours must not become a body that is sent for ever: it is put aside too."""
     try:
-        return ingest.read_body(body, limits)
+        return ingest.read_body(body, limits, require_signature=require_signature)
     except MemoryError:
         raise
     except Exception as error:
@@ -261,7 +262,7 @@ def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> P
         case Batch():
             return decide_batch(store, job, job.item, received_at, fresh)
         case Report():
-            return decide_report(store, job.item, received_at, fresh)
+            return decide_report(store, job.body, job.item, received_at, fresh)
         case Rejection():
             return decide_refused(store, job.body, job.item, received_at)
 
@@ -275,6 +276,10 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         message = "this batch-id was received before with other events"
         return decide_refused(store, job.body, Rejection("id-reused", message, sent, item.digest), received_at)
     is_new = known is None
+    pinned = pinned_key(store, sent.instance_id, fresh) if is_new else None
+    if pinned is not None and pinned != item.signed_by:
+        message = "not signed with the key that is pinned for this instance"
+        return decide_refused(store, job.body, Rejection("bad-signature", message, sent, item.digest), received_at)
     marks = mark_events(item.page.frame) if is_new else None
     delivery = Delivery(
         id=uuid4(),
@@ -296,6 +301,7 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
             if marks is None or sent.batch_id is not None
             else estimate_overlap(store, sent.instance_id, item.page.frame, marks, fresh)
         ),
+        signed_by=item.signed_by,
     )
     receipt = warehouse.receipt_of(delivery, known)
     if not is_new:
@@ -303,7 +309,14 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
     fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest)
     if marks is not None:
         fresh.pages[sent.instance_id] = marks
+    if item.signed_by is not None:
+        fresh.keys[sent.instance_id] = item.signed_by
     return Plan(delivery, receipt, item.page.frame, marks, job.carried, job.packed)
+
+
+def pinned_key(store: Store, instance_id: UUID, fresh: Fresh) -> str | None:
+    """The key that must have signed what comes from an instance: pinned before, or by a job before this one."""
+    return fresh.keys.get(instance_id) or warehouse.find_key(store.warehouse.con, instance_id)
 
 
 def estimate_overlap(store: Store, instance_id: UUID, frame: pl.DataFrame, marks: pl.Series, fresh: Fresh) -> int:
@@ -334,11 +347,13 @@ def copy_totals(totals: payload.Totals | None) -> Totals | None:
     return Totals(totals.recorded, totals.shipped, totals.dropped, totals.quarantined, totals.pending)
 
 
-def decide_report(store: Store, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
-    """A scrubbed report: new, or the same figures again on the same day."""
+def decide_report(store: Store, body: bytes, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
+    """A scrubbed report: new, or the same figures again on the same day; nobody's, where a key is pinned."""
     digest = digest_bytes(ingest.canonical_stats(item))
     key = report_key(item.instance_id, received_at, digest)
     is_new = key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
+    if is_new and pinned_key(store, item.instance_id, fresh) is not None:
+        return decide_refused(store, body, ingest.UNSIGNED_REPORT, received_at)
     delivery = Delivery(
         id=uuid4(),
         received_at=received_at,
@@ -356,11 +371,11 @@ def decide_report(store: Store, item: Report, received_at: datetime, fresh: Fres
 
 
 def decide_refused(store: Store, body: bytes, item: Rejection, received_at: datetime) -> Plan:
-    """A body put aside: its bytes in a file of their own, once however often it comes."""
+    """A body put aside: its bytes in a file of their own, if they are kept, once however often it comes."""
     delivery_id, digest = uuid4(), digest_bytes(body)
     key = refused_key(item.reason, digest)
     kept = None
-    if not warehouse.has_refused(store.warehouse.con, key):
+    if item.is_kept and not warehouse.has_refused(store.warehouse.con, key):
         kept = store.quarantine.keep(f"{key}.body", body)
     sent = item.sent
     delivery = Delivery(
@@ -402,6 +417,28 @@ def load_plans(store: Store, plans: Sequence[Plan], positions: Sequence[Position
 def commit(store: Store) -> None:
     """From here on it counts, and only now may it be answered."""
     store.warehouse.con.commit()
+
+
+# --- an operator's word ---------------------------------------------------------------------------------------------
+
+
+def unpin(store: Store, instance_id: UUID) -> str | None:
+    """Take away the key that is pinned for an instance, durably, and return it; None when there is none.
+
+    The next signed batch pins its own. A rebuild finds this between the same deliveries. Raises UnavailableError.
+    """
+    key = warehouse.find_key(store.warehouse.con, instance_id)
+    if key is None:
+        return None
+    now = max(store.clock(), store.warehouse.numbers.received_at + TICK)
+    word = Delivery(uuid4(), now, "unpin", "loaded", instance_id, "", instance_id=instance_id)
+    plans = [Plan(word, warehouse.receipt_of(word, None))]
+    try:
+        load_plans(store, plans, append_records(store, plans))
+        commit(store)
+    except (OSError, duckdb.Error) as error:
+        raise UnavailableError(f"nothing can be written now: {type(error).__name__}") from error
+    return key
 
 
 # --- again, from the landfill ---------------------------------------------------------------------------------------
@@ -453,7 +490,7 @@ def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
             known = warehouse.find_batch(opened.con, delivery.key)
         case "report":
             known = Known(None, 0, delivery.digest) if warehouse.has_report(opened.con, delivery.key) else None
-        case "refused":
+        case "refused" | "unpin":
             return delivery, None
     if known is not None:
         same = known.digest == delivery.digest

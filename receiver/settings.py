@@ -27,12 +27,14 @@ class Settings:
     at_work: int = 8
     body_budget: int = 256 * MIB
     shutdown_seconds: float = 20.0
+    require_signatures: bool = False
     access: Access = field(default_factory=Access)
 
 
 VARIABLES = {
     "RECEIVER_READ_TOKEN": "what readers must give, 16 characters or more; needed beyond loopback (or …_FILE)",
     "RECEIVER_INGEST_KEY": "what senders must give as a bearer (or …_FILE; default: any sender may deliver)",
+    "RECEIVER_REQUIRE_SIGNATURES": "yes: put aside what is not signed; a live Penpot can't sign (no)",
     "RECEIVER_METRICS_TOKEN_NEEDED": "no: /metrics without the token (yes)",
     "RECEIVER_LANDFILL_DAYS": "remove days of the landfill after so many (default: keep all, a rebuild needs them)",
     "RECEIVER_QUARANTINE_DAYS": "remove bodies that were put aside after so many days (14)",
@@ -59,6 +61,12 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
             raise ConfigError(f"{name} must be a whole number above 0, in plain digits: {VARIABLES[name]}")
         return int(text)
 
+    def yes(name: str) -> bool:
+        text = environ.get(name, "").strip().lower()
+        if text not in ("", "yes", "no"):
+            raise ConfigError(f"{name} must be yes or no: {VARIABLES[name]}")
+        return text == "yes"
+
     keep_for_ever = 0
     return Settings(
         places=Places(
@@ -80,6 +88,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
+        require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),
         access=read_access(environ),
     )
 

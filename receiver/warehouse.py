@@ -147,7 +147,8 @@ SELECT (SELECT coalesce(max(batch_no), 0) FROM batches),
        (SELECT coalesce(max(report_no), 0) FROM reports),
        (SELECT coalesce(max(quarantine_no), 0) FROM quarantine),
        (SELECT coalesce(max(delivery_no), 0) FROM deliveries),
-       (SELECT coalesce(max(received_at), 'epoch'::TIMESTAMP) FROM deliveries)
+       (SELECT coalesce(greatest(max(received_at), (SELECT max(since) FROM instance_keys)), 'epoch'::TIMESTAMP)
+        FROM deliveries)
 """
 
 
@@ -233,6 +234,15 @@ def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
     return Known(*rows[0]) if rows else None
 
 
+FIND_KEY = "SELECT key FROM instance_keys WHERE instance_id = ?"
+
+
+def find_key(con: duckdb.DuckDBPyConnection, instance_id: UUID) -> str | None:
+    """The public key that is pinned for an instance, if one is."""
+    rows = con.execute(FIND_KEY, [instance_id]).fetchall()
+    return rows[0][0] if rows else None
+
+
 def has_report(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
     """Whether a report with this key was stored."""
     return bool(con.execute("SELECT 1 FROM reports WHERE key = ?", [key]).fetchall())
@@ -275,11 +285,18 @@ def estimate_overlap(con: duckdb.DuckDBPyConnection, instance_id: UUID, frame: p
 def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, position: Position) -> None:
     """The effect of one delivery, inside the caller's transaction. `frame` is needed for a batch that is loaded."""
     con, numbers = warehouse.con, warehouse.numbers
+    numbers.received_at = max(numbers.received_at, delivery.received_at)
     match delivery.kind, delivery.outcome:
+        case "unpin", _:
+            unpin_key(con, delivery)
+            set_floor(con, position)
+            return
         case "batch", "loaded" if frame is not None:
             numbers.batch += 1
             insert_batch(con, numbers.batch, delivery)
             insert_events(con, numbers.batch, delivery, frame)
+            if delivery.signed_by is not None:
+                pin_key(con, delivery)
         case "report", "loaded":
             numbers.report += 1
             insert_report(con, numbers.report, delivery)
@@ -292,15 +309,14 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
         case kind, _:
             count_repeat(con, "batches" if kind == "batch" else "reports", delivery.key)
     numbers.delivery += 1
-    numbers.received_at = max(numbers.received_at, delivery.received_at)
     insert_delivery(con, numbers.delivery, delivery, position)
 
 
 INSERT_BATCH = """
 INSERT INTO batches (batch_no, key, instance_id, batch_id, batch_seq, version, received_at, event_count, digest, trust,
                      recorded, shipped, dropped, quarantined, pending, dropped_context_keys, unknown_keys,
-                     overlap_events)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     overlap_events, signed_by)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -329,8 +345,28 @@ def insert_batch(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delive
             delivery.dropped_context_keys,
             delivery.unknown_keys,
             delivery.overlap_events,
+            delivery.signed_by,
         ],
     )
+
+
+PIN_KEY = """
+INSERT INTO instance_keys VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET key = excluded.key, since = excluded.since WHERE instance_keys.key IS NULL
+"""
+
+
+def pin_key(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """The key that signed a batch becomes the one of its instance, unless one is already."""
+    con.execute(PIN_KEY, [delivery.instance_id, delivery.signed_by, utc(delivery.received_at)])
+
+
+UNPIN_KEY = "UPDATE instance_keys SET key = NULL, since = ? WHERE instance_id = ?"
+
+
+def unpin_key(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """The next signed batch of an instance pins its key, whichever that is."""
+    con.execute(UNPIN_KEY, [utc(delivery.received_at), delivery.instance_id])
 
 
 INSERT_EVENTS = """

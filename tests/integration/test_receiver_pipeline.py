@@ -144,7 +144,7 @@ def test_the_same_report_is_one_on_its_day_and_another_on_the_next(store: Store)
 def test_a_defect_of_the_reader_puts_the_body_aside_instead_of_asking_for_it_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise IndexError("with ana@example.org in it")
 
     monkeypatch.setattr(ingest, "read_body", fail)
