@@ -351,11 +351,10 @@ def use_up_id(
     """
     nothing = batch.encode_events([])
     digest = payload.digest_events(nothing)
-    body = payload.build_events(
-        payload.EventsBatch(
-            settings.version, instance_id, nothing, batch_id=page.batch_id, event_count=0, digest=digest
-        )
+    envelope = payload.EventsBatch(
+        settings.version, instance_id, nothing, batch_id=page.batch_id, event_count=0, digest=digest
     )
+    body = payload.build_events(sign(envelope, settings))
     answer = send.post_batch(session, require_endpoint(settings), body, settings)
     receipt = answer.receipt
     if answer.outcome == "accepted" and receipt.get("batch-id") == str(page.batch_id):
@@ -458,9 +457,12 @@ def freeze_page(
             digest=payload.digest_events(events),
             totals=state.totals,
         )
-        if settings.signing_key is not None:
-            envelope = signature.sign_batch(envelope, settings.signing_key)
-        return outbox.insert_page(conn, envelope, store.format_ids(found.ids), part)
+        return outbox.insert_page(conn, sign(envelope, settings), store.format_ids(found.ids), part)
+
+
+def sign(envelope: payload.EventsBatch, settings: Settings) -> payload.EventsBatch:
+    """The batch with the signature of this sender's key, if it has one."""
+    return envelope if settings.signing_key is None else signature.sign_batch(envelope, settings.signing_key)
 
 
 def take_rows(

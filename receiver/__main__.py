@@ -12,27 +12,37 @@ import msgspec
 import requests
 
 from penpot_telemetry.errors import TelemetryError
-from receiver import account, landfill, warehouse
+from receiver import account, instances, landfill, warehouse
 from receiver.access import read_secret
 from receiver.account import Account
 from receiver.ask import ask
 from receiver.delivery import InUseError
+from receiver.instances import Instance, Listing
 from receiver.pipeline import Places, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
+from receiver.pipeline import unpin as unpin_key
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+EVERY = 2**63 - 1
+WIDE = 120
 
 UNAUTHORIZED = 401
 
 
 class Commands(click.Group):
-    """A group whose command may be left out: without one it serves. Errors of ours end in one line and exit code 1."""
+    """A group whose command may be left out: `usual` is it then. Errors of ours end in one line and exit code 1."""
+
+    def __init__(self, *args: Any, usual: str = "serve", **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.usual = usual
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `serve` in front unless a command or the group's own help is asked for."""
+        """Put the usual command in front unless another or the group's own help is asked for."""
         if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["serve", *args]
+            args = [self.usual, *args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -194,6 +204,48 @@ def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
     sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
 
 
+@main.group(name="instances", cls=Commands, usual="list")
+def instances_group() -> None:
+    """Who sends, and which key signs for whom. Without a command: list."""
+
+
+@instances_group.command(name="list")
+@place_options
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+def show_instances(
+    warehouse: Path, landfill: Path | None, quarantine: Path | None, url: str | None, as_json: bool
+) -> None:
+    """One line an instance, those heard latest first.
+
+    Trust is that of the newest batch: signed, known again by its batch-id, or by its digest alone.
+    """
+    found = find_instances(places_beside(warehouse, landfill, quarantine), url)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    print_instances(found)
+
+
+@instances_group.command()
+@place_options
+@click.argument("instance")
+def unpin(warehouse: Path, landfill: Path | None, quarantine: Path | None, instance: str) -> None:
+    """Take away the key of an instance that lost it: the next signed batch pins its own.
+
+    INSTANCE is an id, or its beginning when only one pinned instance has it. What was put aside before stays there.
+    """
+    places = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ).places
+    if not places.warehouse.exists():
+        raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
+    with open_store(places) as store:
+        found = instances.find_pinned(store.warehouse.con, instance)
+        if len(found) != 1:
+            raise click.ClickException(f"{len(found)} instances with a pinned key have an id that begins like this")
+        key = unpin_key(store, found[0])
+    click.echo(f"{found[0]} is no longer bound to {key}")
+
+
 main.add_command(ask)
 
 
@@ -202,21 +254,41 @@ main.add_command(ask)
 
 def find_account(places: Places, url: str | None) -> Account:
     """The account from the warehouse, or from the server that holds it."""
+
+    def read(con: Any) -> Account:
+        found = account.read_account(con)
+        return msgspec.structs.replace(found, checks=[*found.checks, landfill_check(con, places)])
+
+    return read_or_ask(places, url, read, lambda url: ask_server(url, "/status", Account))
+
+
+def find_instances(places: Places, url: str | None) -> list[Instance]:
+    """Every instance, from the warehouse or from the server that holds it."""
+
+    def ask_pages(url: str) -> list[Instance]:
+        found: list[Instance] = []
+        while page := ask_server(url, f"/instances?limit={instances.MOST}&offset={len(found)}", Listing).instances:
+            found += page
+        return found
+
+    return read_or_ask(places, url, lambda con: instances.list_instances(con, limit=EVERY).instances, ask_pages)
+
+
+def read_or_ask(places: Places, url: str | None, read: Callable[[Any], T], ask_at: Callable[[str], T]) -> T:
+    """What `read` finds in the warehouse, or what the server that holds it says."""
     if url is not None:
-        return ask_server(url)
+        return ask_at(url)
     try:
         con = open_to_read(places.warehouse)
     except InUseError:
         try:
-            return ask_server(address_file(places.warehouse).read_text().strip())
+            return ask_at(address_file(places.warehouse).read_text().strip())
         except FileNotFoundError:
             raise click.ClickException(
                 f"{places.warehouse} is in use, but not by a server that says where it listens: try --url"
             ) from None
     with closing(con):
-        found = account.read_account(con)
-        checks = [*found.checks, landfill_check(con, places)]
-    return msgspec.structs.replace(found, checks=checks)
+        return read(con)
 
 
 def landfill_check(con: Any, places: Places) -> account.Check:
@@ -239,16 +311,16 @@ def open_to_read(path: Path) -> Any:
     return con
 
 
-def ask_server(url: str) -> Account:
-    """The account as a running server gives it."""
+def ask_server(url: str, path: str, kind: type[T]) -> T:
+    """The account, or the instances, as a running server gives it."""
     try:
-        answer = requests.get(url.rstrip("/") + "/status", auth=show_token, timeout=30, allow_redirects=False)
+        answer = requests.get(url.rstrip("/") + path, auth=show_token, timeout=30, allow_redirects=False)
         if answer.status_code == UNAUTHORIZED:
             raise click.ClickException(f"{url} wants its token: set RECEIVER_READ_TOKEN or RECEIVER_READ_TOKEN_FILE")
         answer.raise_for_status()
-        return msgspec.json.decode(answer.content, type=Account)
+        return msgspec.json.decode(answer.content, type=kind)
     except (requests.RequestException, msgspec.MsgspecError) as error:
-        raise click.ClickException(f"no account from {url}: {type(error).__name__}") from None
+        raise click.ClickException(f"no answer from {url}: {type(error).__name__}") from None
 
 
 def show_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -284,6 +356,36 @@ def describe_checks(found: Account) -> str:
     """One line a check, the broken ones marked."""
     lines = [f"{'ok ' if one.holds else 'NOT'}  {one.name}: {one.left:,} and {one.right:,}" for one in found.checks]
     return "\n".join([*lines, "the sums agree" if found.adds_up else "THE SUMS DO NOT AGREE"])
+
+
+def print_instances(found: list[Instance]) -> None:
+    """A table that fits the terminal; elsewhere one plain line an instance."""
+    heads = ("instance", "first seen", "last seen", "version", "batches", "events", "trust", "missing", "lost")
+    if not sys.stdout.isatty():
+        click.echo("\t".join(heads))
+        for one in found:
+            click.echo("\t".join(cells(one)))
+        return
+    from rich.console import Console  # noqa: PLC0415  slow to load
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    is_narrow = console.width < WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if is_narrow else 2, 0, 0))
+    for head in heads:
+        table.add_column(head, justify="right" if head in {"batches", "events", "missing", "lost"} else "left")
+    for one in found:
+        name, *rest = cells(one, is_short=is_narrow)
+        table.add_row(name[:8] if is_narrow else name, *rest)
+    console.print(table)
+
+
+def cells(one: Instance, *, is_short: bool = False) -> list[str]:
+    """One instance as text, in the order of the table; `is_short` leaves the hours out."""
+    others = f" +{one.versions - 1}" if one.versions > 1 else ""
+    when = f"{one.last_seen:%Y-%m-%d}" if is_short else f"{one.last_seen:%Y-%m-%d %H:%M}"
+    seen = (str(one.instance_id), f"{one.first_seen:%Y-%m-%d}", when, one.version + others)
+    return [*seen, f"{one.batches:,}", f"{one.events:,}", one.trust or "-", f"{one.missing:,}", f"{one.lost:,}"]
 
 
 if __name__ == "__main__":

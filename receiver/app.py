@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from penpot_telemetry.wire.limits import MIB
-from receiver import account
+from receiver import account, instances
 from receiver.access import Guard
 from receiver.delivery import Receipt
 from receiver.metrics import Metrics
@@ -227,7 +227,7 @@ async def front(request: Request) -> Response:
         {
             "service": "penpot-telemetry receiver",
             "deliver": "POST /telemetry",
-            "ask": ["/status", "/instances/{instance-id}/batches", "/healthz", "/readyz", "/metrics"],
+            "ask": ["/status", "/instances", "/instances/{instance-id}/batches", "/healthz", "/readyz", "/metrics"],
         },
     )
 
@@ -255,6 +255,13 @@ async def metrics(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """The account."""
     return answer(200, await read(request, account.read_account))
+
+
+async def list_instances(request: Request) -> Response:
+    """Who sends, those heard latest first."""
+    limit = parameter(request, "limit", 1000, instances.MOST)
+    offset = parameter(request, "offset", 0, 2**63 - 1)
+    return answer(200, await read(request, partial(instances.list_instances, limit=limit, offset=offset)))
 
 
 async def batches(request: Request) -> Response:
@@ -373,5 +380,6 @@ ROUTES = [
     # Reading: whatever tells something of the events or of who sent them.
     Route("/", front),
     Route("/status", status),
+    Route("/instances", list_instances),
     Route("/instances/{instance_id:uuid}/batches", batches),
 ]

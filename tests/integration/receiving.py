@@ -94,9 +94,8 @@ def running(folder: Path, *options: str, **environ: str) -> Iterator[Running]:
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """One of the operator's commands on the files in `folder`."""
-    name, *rest = words
     place = ["--warehouse", str(folder / "w.duckdb")]
-    line = [sys.executable, "-m", "receiver", *([name, *place, *rest] if name != "quarantine" else [*words, *place])]
+    line = [sys.executable, "-m", "receiver", *words, *place]
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
