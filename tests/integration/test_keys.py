@@ -1,8 +1,10 @@
 """Who signs for an instance: the first key stays, and what another or none signed never gets in."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -174,6 +176,22 @@ def test_a_pin_holds_for_the_batches_beside_it_in_one_transaction(house: House) 
     assert house.read_account().adds_up
 
 
+def test_a_key_is_pinned_once_and_by_the_first_of_two_receivers_whose_landfills_are_joined(
+    house: House, tmp_path: Path
+) -> None:
+    outcomes(house, signed_body(1, ALICE))
+    house.now = NOON + timedelta(hours=1)
+    outcomes(house, signed_body(2, ALICE))
+    other = House(tmp_path, NOON + timedelta(hours=2))
+    outcomes(other, signed_body(3, MALLORY))
+    other.store.close()
+    shutil.copytree(other.places.landfill, house.places.landfill / "other")
+    house.rebuild()
+    assert (line_of(house).batches, line_of(house).signed) == (3, 3)
+    keys = house.store.warehouse.con.execute("SELECT key, since FROM instance_keys").fetchall()
+    assert keys == [(shown(ALICE), NOON.replace(tzinfo=None))]
+
+
 def test_what_was_loaded_stays_the_same_batch_whoever_repeats_it(house: House) -> None:
     assert outcomes(house, signed_body(1), signed_body(1, MALLORY)) == ["accepted", "duplicate"]
     assert pinned(house) is None
@@ -237,8 +255,9 @@ def test_a_pin_and_the_word_to_drop_it_outlive_a_crash_before_the_commit(
 
 def test_the_word_stays_between_its_deliveries_when_the_clock_goes_back(house: House) -> None:
     outcomes(house, signed_body(1, ALICE))
+    house.now = NOON + timedelta(hours=2)
     assert unpin(house) == shown(ALICE)
-    house.now = NOON.replace(hour=1)
+    house.now = NOON
     house.restart()
     assert outcomes(house, signed_body(2, MALLORY)) == ["accepted"]
     unpin(house)
