@@ -224,6 +224,9 @@ def show_instances(
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
+    if not found:
+        click.echo("no instance was heard yet")
+        return
     print_instances(found)
 
 

@@ -350,15 +350,14 @@ def insert_batch(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delive
     )
 
 
-PIN_KEY = """
-INSERT INTO instance_keys VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET key = excluded.key, since = excluded.since WHERE instance_keys.key IS NULL
-"""
+PIN_KEY = "INSERT OR REPLACE INTO instance_keys VALUES (?, ?, ?)"
 
 
 def pin_key(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
     """The key that signed a batch becomes the one of its instance, unless one is already."""
-    con.execute(PIN_KEY, [delivery.instance_id, delivery.signed_by, utc(delivery.received_at)])
+    assert delivery.instance_id is not None  # noqa: S101  a batch has one
+    if find_key(con, delivery.instance_id) is None:
+        con.execute(PIN_KEY, [delivery.instance_id, delivery.signed_by, utc(delivery.received_at)])
 
 
 UNPIN_KEY = "UPDATE instance_keys SET key = NULL, since = ? WHERE instance_id = ?"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,13 +15,14 @@ from penpot_telemetry import send
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import ConfigError
 from receiver.access import Access, is_loopback, read_access
+from receiver.settings import places_beside, read_settings
 from tests.integration.receiving import INSTANCE, Running, body_of, rows, running
 
 WORLD = "0.0.0.0"  # noqa: S104  the bind that must not be open
 TOKEN = "a-reading-token-of-tests"  # noqa: S105  of the tests only
 KEY = "an-ingestion-key-of-tests"
 LEDGER = f"/instances/{INSTANCE}/batches"
-READING = ("/", "/status", LEDGER, "/metrics", "/nothing-there")
+READING = ("/", "/status", "/instances", LEDGER, "/metrics", "/nothing-there")
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -95,6 +97,13 @@ def test_status_takes_the_token_from_the_environment_and_no_secret_is_logged(rec
     assert refused.returncode == 1 and "RECEIVER_READ_TOKEN" in refused.stderr
     arguments = Path(f"/proc/{receiver.process.pid}/cmdline").read_text()
     assert not any(secret in text for secret in (TOKEN, KEY) for text in (receiver.log, arguments, refused.stderr))
+
+
+@pytest.mark.parametrize("name", ["RECEIVER_METRICS_TOKEN_NEEDED", "RECEIVER_REQUIRE_SIGNATURES"])
+def test_what_is_neither_yes_nor_no_is_refused(tmp_path: Path, name: str) -> None:
+    for text, is_taken in (("yes", True), (" No ", True), ("", True), ("true", False)):
+        with nullcontext() if is_taken else pytest.raises(ConfigError, match=f"{name} must be yes or no"):
+            read_settings(places_beside(tmp_path / "w.duckdb"), "127.0.0.1", 0, {name: text})
 
 
 def test_metrics_are_open_when_told_so(tmp_path: Path) -> None:
