@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -50,12 +50,18 @@ ERRORS = {400: "bad-parameter", 404: "not-found", 405: "method-not-allowed"}
 
 @dataclass(slots=True)
 class Intake:
-    """What is inside now, against what may be."""
+    """What is inside now, against what may be. A body is first `arriving`, then `under_way`."""
 
     settings: Settings
     work: asyncio.Semaphore
+    arriving: int = 0
     under_way: int = 0
     held_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next body would be asked to come later, whatever it is."""
+        return self.under_way >= self.settings.under_way or self.arriving >= self.settings.arriving
 
 
 @dataclass(slots=True)
@@ -123,9 +129,11 @@ async def take(request: Request) -> Response:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
-    with one_more(state), held_body(state) as hold:
-        body = await read_body(request, state, hold)
-        receipt = await receive_body(state, body)
+    with held_body(state) as hold:
+        with one_arriving(state):
+            body = await read_body(request, state, hold)
+        with one_under_way(state):
+            receipt = await receive_body(state, body)
     return answer(200, receipt)
 
 
@@ -146,6 +154,9 @@ async def read_body(request: Request, state: State, hold: Callable[[int], None])
     except TimeoutError:
         message = f"the body did not arrive within {seconds:g} seconds"
         raise NotTakenError(408, "too-slow", message, unread=False) from None
+    except ClientDisconnect:
+        message = "the body ended before it was complete"
+        raise NotTakenError(400, "cut-off", message, unread=False) from None
     state.metrics.body_bytes.inc(len(body))
     return bytes(body)
 
@@ -183,12 +194,23 @@ def count(state: State, job: Job, receipt: Receipt) -> None:
 
 
 @contextlib.contextmanager
-def one_more(state: State) -> Iterator[None]:
-    """A place for one body more, or 503 when all are taken."""
+def one_arriving(state: State) -> Iterator[None]:
+    """A place for a body on its way in, or 503. It is no place at work: slow senders take none of those."""
+    if state.intake.is_full:
+        raise busy()
+    state.intake.arriving += 1
+    try:
+        yield
+    finally:
+        state.intake.arriving -= 1
+
+
+@contextlib.contextmanager
+def one_under_way(state: State) -> Iterator[None]:
+    """A place for a body that is there whole, or 503 when all are taken."""
     intake = state.intake
     if intake.under_way >= state.settings.under_way:
-        message = "too many batches are under way: send this one again later"
-        raise NotTakenError(503, "busy", message, retry_after=BUSY_SECONDS)
+        raise busy(unread=False)
     intake.under_way += 1
     state.metrics.under_way.set(intake.under_way)
     try:
@@ -196,6 +218,12 @@ def one_more(state: State) -> Iterator[None]:
     finally:
         intake.under_way -= 1
         state.metrics.under_way.set(intake.under_way)
+
+
+def busy(*, unread: bool = True) -> NotTakenError:
+    """What the next body is answered when there are too many."""
+    message = "too many batches are under way: send this one again later"
+    return NotTakenError(503, "busy", message, retry_after=BUSY_SECONDS, unread=unread)
 
 
 @contextlib.contextmanager
@@ -242,7 +270,7 @@ async def readyz(request: Request) -> Response:
     state = state_of(request)
     if not state.writer.is_running or not state.store.is_sound:
         return answer(503, {"status": "unavailable"})
-    if state.intake.under_way >= state.settings.under_way:
+    if state.intake.is_full:
         return answer(503, {"status": "busy"})
     return answer(200, {"status": "ready"})
 

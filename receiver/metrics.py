@@ -22,7 +22,7 @@ class Metrics:
         self.together = Histogram(
             "receiver_commit_jobs", "Bodies in one transaction", buckets=(1, 2, 4, 8, 16), registry=of
         )
-        self.under_way = Gauge("receiver_under_way", "Bodies being read, decoded or waiting to be written", registry=of)
+        self.under_way = Gauge("receiver_under_way", "Bodies being decoded or waiting to be written", registry=of)
         self.last_received = Gauge("receiver_last_received_timestamp_seconds", "Time of the last success", registry=of)
 
     def on_commit(self, seconds: float, jobs: int) -> None:

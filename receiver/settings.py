@@ -14,8 +14,9 @@ from receiver.pipeline import Places
 class Settings:
     """Everything the server is told. Sizes in bytes, times in seconds.
 
-    `under_way` bounds the bodies inside at once, `at_work` those of them that are decoded or being written, and
-    `body_budget` the bytes of bodies in memory, half-read ones included.
+    `arriving` bounds the bodies on their way in at once, `under_way` those that are there whole, `at_work` those of
+    them that are decoded or being written, and `body_budget` the bytes of bodies in memory, half-read ones included.
+    `body_seconds` is what the head of a request may take, and then its body once more.
     """
 
     places: Places
@@ -23,6 +24,7 @@ class Settings:
     port: int = 6070
     limits: Limits = RECEIPT
     body_seconds: float = 30.0
+    arriving: int = 1024
     under_way: int = 64
     at_work: int = 8
     body_budget: int = 256 * MIB
@@ -42,8 +44,9 @@ VARIABLES = {
     "RECEIVER_BODY_MIB": "the largest body that is taken (16)",
     "RECEIVER_DECODED_MIB": "the most that a body may inflate to (128)",
     "RECEIVER_MAX_EVENTS": "the most events in one batch (100000)",
-    "RECEIVER_BODY_SECONDS": "how long a body may take to arrive (30)",
-    "RECEIVER_UNDER_WAY": "bodies inside at once, 503 for the next (64)",
+    "RECEIVER_BODY_SECONDS": "how long a body may take to arrive, and the head before it (30)",
+    "RECEIVER_ARRIVING": "bodies on their way in at once, 503 for the next (1024)",
+    "RECEIVER_UNDER_WAY": "bodies that are there and wait at once, 503 for the next (64)",
     "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
     "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
 }
@@ -85,6 +88,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
             events=whole("RECEIVER_MAX_EVENTS", 100_000),
         ),
         body_seconds=whole("RECEIVER_BODY_SECONDS", 30),
+        arriving=whole("RECEIVER_ARRIVING", 1024),
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),

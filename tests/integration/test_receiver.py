@@ -221,8 +221,8 @@ def test_a_slow_body_ends_after_its_time(tmp_path: Path) -> None:
         assert receiver.receipt(body_of(rows(1)))["status"] == "accepted"
 
 
-def test_when_too_much_is_under_way_the_next_is_asked_to_come_later(tmp_path: Path) -> None:
-    with running(tmp_path, RECEIVER_UNDER_WAY="2") as receiver:
+def test_when_too_much_is_arriving_the_next_is_asked_to_come_later(tmp_path: Path) -> None:
+    with running(tmp_path, RECEIVER_ARRIVING="2") as receiver:
         host, port = receiver.url.removeprefix("http://").split(":")
         slow = [socket.create_connection((host, int(port)), timeout=20) for _ in range(2)]
         for connection in slow:
