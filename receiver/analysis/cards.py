@@ -47,7 +47,7 @@ class CardError(TelemetryError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ChartHint:
-    """How an answer is drawn. `x` and `y` are columns; `top` rows at most; `sort` is value, given or release."""
+    """How an answer is drawn. `x` and `y` are columns, `below` those of them that point down; `top` rows at most."""
 
     mark: Mark
     x: tuple[str, ...]
@@ -57,6 +57,8 @@ class ChartHint:
     is_share: bool = False
     top: int | None = None
     sort: str = "value"
+    """value, given or release."""
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +151,13 @@ def read_header(name: str, sql: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def read_hint(name: str, text: str, columns: Mapping[str, str]) -> ChartHint:
-    """`mark x=… y=… [color=…] [facet=…] [format=%] [top=…] [sort=…]`; every column named must be one of the answer."""
+    """`mark x=… y=… [below=…] [color=…] [facet=…] [format=%] [top=…] [sort=…]`; what is named must be a column."""
     mark, *words = text.split()
     settings = dict(word.partition("=")[::2] for word in words)
     x, y = (tuple(settings.get(axis, "").split(",")) for axis in ("x", "y"))
+    below = tuple(filter(None, settings.get("below", "").split(",")))
     color, facet = settings.get("color"), settings.get("facet")
-    for column in (*x, *y, *filter(None, (color, facet))):
+    for column in (*x, *y, *below, *filter(None, (color, facet))):
         if column not in columns:
             raise CardError(f"{name}.sql: the chart names {column or 'no column'}, which is not among the columns")
     return ChartHint(
@@ -166,6 +169,7 @@ def read_hint(name: str, text: str, columns: Mapping[str, str]) -> ChartHint:
         is_share=settings.get("format") == "%",
         top=int(settings["top"]) if "top" in settings else None,
         sort=one_of(name, "chart sort", settings.get("sort", "value"), ("value", "given", "release")),
+        below=below,
     )
 
 

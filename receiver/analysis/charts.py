@@ -5,35 +5,73 @@ the numbers, how fresh they are and how much is hidden.
 """
 
 import re
+from datetime import date
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from receiver.analysis.cards import Card
+from receiver.analysis.cards import SHARED_COLUMNS, Card
 
 COLORS = ["#3b6fb6", "#d9822b", "#3f9b6c", "#b5475a", "#7a5cab", "#8c7351", "#3aa1b5", "#b89b2e", "#6b7280", "#c05fa0"]
+GREY, OLD = "#6b7280", "#c3c8d0"
 PALE = 0.4
 WIDTH, ROW_HEIGHT, HEIGHT = 640, 22, 280
+MANY_DAYS, TICKS = 200, 8
+CELLS = 18
+"""Cells beside one another that have room for a number each."""
 
 STATES = alt.Scale(domain=["closed", "open"], range=[[1, 0], [4, 3]])
 
 
 def draw(card: Card, frame: pl.DataFrame) -> alt.Chart:
-    """The chart that a card asks for. An empty answer gives a chart that says so."""
-    if frame.is_empty():
-        chart: Any = (
-            alt.Chart(pl.DataFrame({"text": ["no rows for these days"]}), width=WIDTH, height=60)
-            .mark_text(fontSize=14, color="#6b7280")
-            .encode(text="text:N")
-        )
+    """The chart that a card asks for. An answer of nothing, or of nothing that may be shown, says so in words."""
+    marks = {"lines": lines, "columns": columns, "stack": columns, "bars": bars, "heat": heat, "steps": steps}
+    nothing = say_nothing(card, frame)
+    if nothing:
+        base = alt.Chart(pl.DataFrame({"text": [nothing]}), width=WIDTH, height=60)
+        chart: Any = base.mark_text(fontSize=14, color=GREY).encode(text="text:N")
+    elif frame.height == 1 and card.chart.mark == "bars" and len(card.chart.x) > 1:
+        chart = figures(frame)
     else:
-        marks = {"lines": lines, "columns": columns, "stack": columns, "bars": bars, "heat": heat, "steps": steps}
         chart = marks[card.chart.mark](card, frame)
-    title = alt.Title(card.title, subtitle=subtitles(card, frame), anchor="start", fontSize=16, subtitleColor="#6b7280")
+    title = alt.Title(
+        card.title, subtitle=subtitles(card, frame), anchor="start", fontSize=16, subtitleColor=GREY, offset=12
+    )
     chart = chart.properties(title=title).configure_view(strokeWidth=0).configure_axis(gridColor="#e5e7eb")
-    drawn: alt.Chart = chart.configure_legend(orient="top", title=None, labelLimit=220, columns=5)
+    drawn: alt.Chart = chart.configure_legend(orient="top", title=None, labelLimit=220, symbolOpacity=1)
     return drawn
+
+
+def say_nothing(card: Card, frame: pl.DataFrame) -> str | None:
+    """Why there is nothing to draw; None when there is something."""
+    if frame.is_empty():
+        return "no rows for these days"
+    hint = card.chart
+    drawn = [hint.color or hint.y[0]] if hint.mark == "heat" else hint.x if hint.mark == "bars" else hint.y
+    amounts = frame.select(pl.concat_list(pl.col(drawn).cast(pl.Float64)).explode().alias("n"))["n"]
+    if amounts.is_not_null().any() and amounts.drop_nulls().ne(0).any():
+        return None
+    names = " and ".join(name.replace("_", " ") for name in drawn)
+    if amounts.is_null().all():
+        return f"{names}: hidden in every row" if frame["suppressed"].all() else f"{names}: no number in any row"
+    return f"{names}: none on these days" + (", or hidden" if frame["suppressed"].any() else "")
+
+
+def figures(frame: pl.DataFrame) -> Any:
+    """The counts of an answer of one row, large, each above its name."""
+    names = [name for name in frame.columns if name not in SHARED_COLUMNS and frame.schema[name].is_integer()]
+    values = frame.select(names).row(0)
+    shown = pl.DataFrame(
+        {
+            "name": [name.replace("_", " ") for name in names],
+            "figure": ["hidden" if value is None else f"{value:,}" for value in values],
+        }
+    )
+    order = shown["name"].to_list()
+    x = alt.X("name:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False))
+    base = alt.Chart(shown, width=WIDTH, height=40).encode(x=x, text="figure:N")
+    return base.mark_text(fontSize=22, fontWeight="bold", color=COLORS[0])
 
 
 def subtitles(card: Card, frame: pl.DataFrame) -> list[str]:
@@ -53,13 +91,13 @@ def subtitles(card: Card, frame: pl.DataFrame) -> list[str]:
     texts.append(f"{who} · fresh at {fresh_at:%Y-%m-%d %H:%M} UTC")
     hidden, unsettled = frame["suppressed"].sum(), frame["is_open"].sum()
     apart = {"lines": "dashed", "columns": "pale", "stack": "pale", "heat": "pale"}.get(card.chart.mark)
-    notes = [f"out of: {shorten(card.denominator)}"]
+    texts.append(f"out of: {shorten(card.denominator)}")
+    notes = []
     if unsettled:
         notes.append(f"still open: {apart}" if apart else "the latest days are still open")
     if hidden:
         notes.append(f"{hidden} of {frame.height} rows with hidden numbers")
-    texts.append(" · ".join(notes))
-    return texts
+    return [*texts, " · ".join(notes)] if notes else texts
 
 
 def shorten(text: str) -> str:
@@ -72,7 +110,11 @@ def lines(card: Card, frame: pl.DataFrame) -> Any:
     """Lines over days. Where open days begin the line goes on dashed, from the last closed point."""
     hint = card.chart
     series = hint.color or "series"
-    tidy = melt(card, frame).sort(series, hint.x[0])  # with the hidden ones: a line breaks there
+    has_come = ~(pl.col("is_open") & pl.col("instances_reporting").eq_missing(0))  # a fall to zero would be no news
+    tidy = melt(card, frame.filter(has_come)).sort(series, hint.x[0])  # with the hidden ones: a line breaks there
+    hidden = pl.col("amount").is_null()
+    is_alone = ~hidden & hidden.shift(1, fill_value=True).over(series) & hidden.shift(-1, fill_value=True).over(series)
+    tidy = tidy.with_columns(is_alone=is_alone)
     opened = tidy.filter("is_open")
     bridges = tidy.filter(~pl.col("is_open")).group_by(series, maintain_order=True).last().select(tidy.columns)
     bridges = bridges.filter(pl.col(series).is_in(opened[series].unique().to_list()))
@@ -83,34 +125,36 @@ def lines(card: Card, frame: pl.DataFrame) -> Any:
         ]
     )
     base = alt.Chart(parts, width=WIDTH, height=HEIGHT).encode(
-        x=alt.X(f"{hint.x[0]}:T", title=None, axis=alt.Axis(format="%b %d", labelOverlap=True)),
-        y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy)),
+        x=alt.X(f"{hint.x[0]}:T", title=None, axis=day_axis(tidy[hint.x[0]])),
+        y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card, tidy)),
         color=color(card, tidy, series),
         strokeDash=alt.StrokeDash("state:N", scale=STATES, legend=None),
     )
     # A day alone between hidden ones makes no line.
-    points = base.mark_circle(size=14).encode(strokeDash=alt.Undefined)
+    points = base.transform_filter("datum.is_alone").mark_circle(size=18, opacity=1).encode(strokeDash=alt.Undefined)
     return base.mark_line(strokeWidth=2) + points
 
 
 def columns(card: Card, frame: pl.DataFrame) -> Any:
-    """Columns over days or weeks, stacked; open ones pale."""
+    """Columns over days or weeks, stacked, the first of the card at the foot; open ones pale, losses below zero."""
     hint = card.chart
     series = hint.color or "series"
     tidy = melt(card, frame).drop_nulls("amount")
+    if hint.below:
+        sign = pl.when(pl.col("series").is_in(hint.below)).then(-1).otherwise(1)
+        tidy = tidy.with_columns(pl.col("amount") * sign)
+    names = list(hint.y) if series == "series" else tidy[series].unique(maintain_order=True).to_list()
+    tidy = tidy.with_columns(place=pl.col(series).replace_strict(names, list(range(len(names))), return_dtype=pl.Int64))
     scale = "O" if hint.mark == "stack" else "T"  # weeks stand side by side, days where they are
     tooltip = [alt.Tooltip(f"{hint.x[0]}:T"), alt.Tooltip(f"{series}:N"), alt.Tooltip("amount:Q")]
     return (
         alt.Chart(tidy, width=WIDTH, height=HEIGHT)
         .mark_bar()
         .encode(
-            x=alt.X(
-                f"yearmonthdate({hint.x[0]}):{scale}", title=None, axis=alt.Axis(format="%b %d", labelOverlap=True)
-            ),
-            y=alt.Y(
-                "sum(amount):Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy), stack="zero"
-            ),
+            x=alt.X(f"yearmonthdate({hint.x[0]}):{scale}", title=None, axis=day_axis(tidy[hint.x[0]])),
+            y=alt.Y("sum(amount):Q", title=axis_title(card), axis=number_axis(card, tidy), stack="zero"),
             color=color(card, tidy, series),
+            order="place:Q",
             opacity=alt.Opacity("is_open:N", scale=alt.Scale(domain=[False, True], range=[1, PALE]), legend=None),
             tooltip=tooltip,
         )
@@ -123,40 +167,67 @@ def bars(card: Card, frame: pl.DataFrame) -> Any:
     key = hint.y[0]
     if hint.color is None and hint.facet is None and hint.top:
         frame = frame.head(hint.top) if hint.sort == "value" else frame.tail(hint.top)
-    tidy = melt(card, frame, key).with_columns(pl.col(key).cast(pl.String))  # what is hidden keeps its place, empty
+    # what is hidden keeps its place, empty, and says so
+    tidy = melt(card, frame, key).with_columns(pl.col(key).cast(pl.String), label=label(card))
     order = list(dict.fromkeys(tidy[key].to_list()))
     several = len(hint.x) > 1
     encoding: dict[str, Any] = {
         "y": alt.Y(f"{key}:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
-        "x": alt.X("amount:Q", title=axis_title(card), axis=number_axis(card), stack=None if several else "zero"),
+        "x": alt.X("amount:Q", title=axis_title(card), axis=number_axis(card, tidy), stack=None if several else "zero"),
     }
     if several:
         encoding["yOffset"] = alt.YOffset("series:N", sort=list(hint.x))
-    if several or hint.color:
-        encoding["color"] = color(card, tidy, hint.color or "series")
-    else:
-        encoding["color"] = alt.value(COLORS[0])
     step = ROW_HEIGHT if not several else 13
-    chart = alt.Chart(tidy, width=WIDTH, height=alt.Step(step)).mark_bar().encode(**encoding)
+    base = alt.Chart(tidy, width=WIDTH, height=alt.Step(step)).encode(**encoding)
+    colored = color(card, tidy, hint.color or "series") if several or hint.color else alt.value(COLORS[0])
+    chart: Any = base.mark_bar().encode(color=colored)
+    if hint.color is None:
+        texts = base.transform_calculate(end="datum.amount || 0").mark_text(align="left", dx=4, fontSize=10, color=GREY)
+        chart += texts.encode(x=alt.X("end:Q", stack=None), text="label:N")
     if hint.facet is None:
         return chart
-    facet = alt.Row(f"{hint.facet}:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left"))
-    return chart.encode(row=facet).resolve_scale(y="independent")
+    header = alt.Header(labelOrient="top", labelAnchor="start", labelFontWeight="bold")
+    return chart.facet(row=alt.Row(f"{hint.facet}:N", title=None, header=header)).resolve_scale(y="independent")
+
+
+def label(card: Card) -> pl.Expr:
+    """What stands at the end of a bar: its number, or why it has none."""
+    amount = pl.col("amount")
+    number = (
+        pl.format("{}%", (100 * amount).round(1))
+        if card.chart.is_share
+        else amount.cast(pl.Float64).round(1).cast(pl.String)
+    )
+    if not card.chart.is_share:
+        number = number.str.strip_suffix(".0")
+    return (
+        pl.when(amount.is_not_null())
+        .then(number)
+        .otherwise(pl.when("suppressed").then(pl.lit("hidden")).otherwise(pl.lit("not yet")))
+    )
 
 
 def heat(card: Card, frame: pl.DataFrame) -> Any:
-    """A field of cells with their numbers; open cells pale."""
+    """A field of cells, with their numbers as long as these have room; open cells pale."""
     hint = card.chart
     value = hint.color or hint.y[0]
     tidy = frame.drop_nulls(value).with_columns(pl.col(hint.y[0]).cast(pl.String))
-    base = alt.Chart(tidy, width=WIDTH, height=alt.Step(ROW_HEIGHT)).encode(
-        x=alt.X(f"{hint.x[0]}:O", title=hint.x[0].replace("_", " "), axis=alt.Axis(labelAngle=0, orient="top")),
-        y=alt.Y(f"{hint.y[0]}:O", title=None),
+    has_room = tidy[hint.x[0]].n_unique() <= CELLS
+    base = alt.Chart(tidy, width=WIDTH, height=alt.Step(ROW_HEIGHT if has_room else 11)).encode(
+        x=alt.X(
+            f"{hint.x[0]}:O",
+            title=hint.x[0].replace("_", " "),
+            axis=alt.Axis(labelAngle=0, orient="top", labelOverlap=True),
+        ),
+        y=alt.Y(f"{hint.y[0]}:O", title=None, axis=alt.Axis(labelOverlap=True)),
     )
+    legend = None if has_room else alt.Legend(format=".0%", gradientLength=200)
     cells = base.mark_rect(stroke="white").encode(
-        color=alt.Color(f"{value}:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None),
+        color=alt.Color(f"{value}:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=legend),
         opacity=alt.Opacity("is_open:N", scale=alt.Scale(domain=[False, True], range=[1, PALE]), legend=None),
     )
+    if not has_room:
+        return cells
     is_dark = (alt.datum[value] > 0.55) & ~alt.datum["is_open"]  # noqa: PLR2004  where dark text is hard to read
     texts = base.mark_text(fontSize=10).encode(
         text=alt.Text(f"{value}:Q", format=".0%"),
@@ -166,12 +237,13 @@ def heat(card: Card, frame: pl.DataFrame) -> Any:
 
 
 def steps(card: Card, frame: pl.DataFrame) -> Any:
-    """Steps over a number: each value holds until the next."""
+    """Steps over a number: each value holds until the next. The first series is wide, so that none hides another."""
     hint = card.chart
     tidy = melt(card, frame).drop_nulls("amount")
+    widths = alt.Scale(domain=list(hint.y), range=[5, 2, 2] if len(hint.y) > 1 else [2])
     return (
         alt.Chart(tidy, width=WIDTH, height=HEIGHT)
-        .mark_line(interpolate="step-after", strokeWidth=2)
+        .mark_line(interpolate="step-after")
         .encode(
             x=alt.X(
                 f"{hint.x[0]}:Q",
@@ -179,8 +251,9 @@ def steps(card: Card, frame: pl.DataFrame) -> Any:
                 axis=alt.Axis(tickMinStep=1),
                 scale=alt.Scale(nice=False),
             ),
-            y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card), scale=number_scale(tidy)),
+            y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card, tidy)),
             color=color(card, tidy, "series"),
+            strokeWidth=alt.StrokeWidth("series:N", scale=widths, legend=None),
         )
     )
 
@@ -190,9 +263,8 @@ def melt(card: Card, frame: pl.DataFrame, key: str | None = None) -> pl.DataFram
     hint = card.chart
     values = hint.x if hint.mark == "bars" else hint.y
     keys = [key or hint.x[0], *filter(None, (hint.color, hint.facet))]
-    return frame.select(*dict.fromkeys([*keys, "is_open"]), *values).unpivot(
-        values, index=list(dict.fromkeys([*keys, "is_open"])), variable_name="series", value_name="amount"
-    )
+    kept = list(dict.fromkeys([*keys, "is_open", "suppressed"]))
+    return frame.select(*kept, *values).unpivot(values, index=kept, variable_name="series", value_name="amount")
 
 
 def color(card: Card, tidy: pl.DataFrame, series: str) -> alt.Color:
@@ -200,11 +272,13 @@ def color(card: Card, tidy: pl.DataFrame, series: str) -> alt.Color:
     names = sorted(tidy.drop_nulls("amount")[series].unique().to_list(), key=natural_key)
     if series == "series":
         names = list(card.chart.x if card.chart.mark == "bars" else card.chart.y)
-    scale = alt.Scale(domain=names, range=COLORS)
-    # Versions by the dozen: the newest keep their own colour.
-    if len(names) > len(COLORS):
-        scale = alt.Scale(domain=names, scheme="viridis")
-    return alt.Color(f"{series}:N", scale=scale, legend=alt.Legend() if len(names) > 1 else None, sort=names)
+    # Versions by the dozen: the newest have a colour of their own, the older ones share one.
+    own = names[-len(COLORS) :]
+    colors = [OLD] * (len(names) - len(own)) + COLORS[: len(own)]
+    is_needed = len(names) > 1 or series != "series"
+    longest = max((len(name) for name in names), default=0)
+    legend = alt.Legend(columns=max(2, WIDTH // (7 * longest + 36)), symbolStrokeWidth=3) if is_needed else None
+    return alt.Color(f"{series}:N", scale=alt.Scale(domain=names, range=colors), legend=legend, sort=names)
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -220,11 +294,18 @@ def axis_title(card: Card) -> str | None:
     return None if card.chart.is_share else card.unit if card.chart.mark != "bars" else None
 
 
-def number_axis(card: Card) -> alt.Axis:
-    """Percent for shares, thousands with their mark otherwise."""
-    return alt.Axis(format=".0%" if card.chart.is_share else ",.1~f")
+def number_axis(card: Card, tidy: pl.DataFrame) -> alt.Axis:
+    """Percent for shares, thousands with their mark otherwise; no half of a thing that is counted."""
+    amounts = tidy["amount"].drop_nulls().cast(pl.Float64).to_list()
+    is_counted = not card.chart.is_share and all(amount.is_integer() for amount in amounts)
+    return alt.Axis(
+        format=".0%" if card.chart.is_share else ",d" if is_counted else ",.1~f",
+        tickCount=min(TICKS, max(1, int(max(map(abs, amounts))))) if is_counted and amounts else TICKS,
+    )
 
 
-def number_scale(tidy: pl.DataFrame) -> alt.Scale:
-    """From zero up; nothing at all stands on the axis, not in the middle."""
-    return alt.Scale(zero=True) if (tidy["amount"] > 0).any() else alt.Scale(domain=[0, 1])
+def day_axis(days: pl.Series) -> alt.Axis:
+    """Days as Mar 05; months with their year when there are many."""
+    first, last = days.min(), days.max()
+    is_long = isinstance(first, date) and isinstance(last, date) and (last - first).days > MANY_DAYS
+    return alt.Axis(format="%b %Y" if is_long else "%b %d", labelOverlap=True)

@@ -10,7 +10,7 @@
 -- traps: silence is not death: the Penpot may run unused, or its operator may have switched telemetry off. A new instance id is one gone and one new; see suspect_ids. The version filter keeps the instances whose newest version is the one asked for. Repeated and overlapping batches and bots move nothing
 -- unit: instances
 -- audience: public
--- chart: stack x=week y=new,returned,gone
+-- chart: stack x=week y=new,returned,gone below=gone
 -- columns:
 --   week: the Monday, UTC
 --   active: instances with an event in the week

@@ -10,7 +10,7 @@
 -- traps: the history is looked at whole, whatever days are asked for. The version filter keeps those who used that version in the week; their past counts under any version. Repeated and overlapping batches, bots, and a new instance id move nothing
 -- unit: profiles
 -- audience: public
--- chart: stack x=week y=new,retained,returned
+-- chart: stack x=week y=retained,returned,new
 -- columns:
 --   week: the Monday, UTC
 --   active: profiles with an event in the week
