@@ -1,13 +1,15 @@
 """`python -m receiver ask QUESTION`: the answer as a table or a chart, on the terminal or in a file."""
 
 import sys
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import polars as pl
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +21,8 @@ from receiver.analysis.opened import open_warehouse, read_kind, save
 
 PICTURES = (".png", ".svg", ".html")
 ROWS_SHOWN = 60
+GAP, FOLDED = 2, 16
+"""Between two columns; and how narrow a column of text may get before another one has to go."""
 SHARES = ("share", "retention", "coverage", "stickiness", "survival", "churn")
 
 
@@ -165,26 +169,98 @@ def print_answer(console: Console, card: Card, frame: pl.DataFrame, *, everythin
     console.print(card.question, style="bold", highlight=False)
     if frame.height == 1:
         print_row(console, frame.select(own), is_hidden=bool(frame["suppressed"][0]))
-    else:
-        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-        for column in own:
-            is_number = frame.schema[column].is_numeric()
-            table.add_column(column.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
-        for row in shown.iter_rows(named=True):
-            cells = [cell(row[column], column, is_hidden=bool(row["suppressed"])) for column in own]
-            table.add_row(cells[0] + (" ~" if is_mixed and row["is_open"] else ""), *cells[1:])
-        console.print(table)
+    elif frame.height:
+        always = [] if everything else steady_columns(card, shown, own)
+        texts = fit_columns(
+            [
+                column_of(column, shown, is_mixed=is_mixed and column == own[0], is_short=not everything)
+                for column in own
+                if column not in always
+            ],
+            console.width,
+        )
+        print_table(console, texts)
+        if always:
+            values = ", ".join(f"{as_words(name)} {column_of(name, shown).cells[0]}" for name in always)
+            console.print(f"in every row: {values}", highlight=False)
+        if left_out := [name for name in own if name not in always and name not in {text.name for text in texts}]:
+            names = ", ".join(map(as_words, left_out))
+            console.print(f"too wide for this terminal: {names}: --all, or --out FILE", highlight=False)
     if shown.height < frame.height:
         which = "last" if last_ones else "first"
         console.print(f"the {which} {shown.height} of {frame.height} rows: --all for every one, --out FILE for a file")
     print_footing(console, frame)
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as texts, as wide as its widest cell or the longest word of its name."""
+
+    name: str
+    cells: list[str]
+    width: int
+    is_text: bool
+    is_number: bool
+
+
+def column_of(name: str, frame: pl.DataFrame, *, is_mixed: bool = False, is_short: bool = False) -> Column:
+    """A column's cells; the mark of open rows behind the first one's, ids by their first eight digits if short."""
+    cells = []
+    for value, is_hidden, is_open in frame.select(name, "suppressed", "is_open").iter_rows():
+        text = cell(value, name, is_hidden=is_hidden)
+        if is_short and name.endswith("_id"):
+            text = text[:8]
+        cells.append(text + (" ~" if is_mixed and is_open else ""))
+    kind = frame.schema[name]
+    width = max(map(cell_len, [*cells, *as_words(name).split()]))
+    return Column(name, cells, width, kind == pl.String and not name.endswith("_id"), kind.is_numeric())
+
+
+def steady_columns(card: Card, frame: pl.DataFrame, own: list[str]) -> list[str]:
+    """Columns with the same in every row, said once below the table; never the first, nor one that is measured."""
+    hint = card.chart
+    kept = {own[0], *hint.x, *hint.y, hint.color, hint.facet}
+    return [name for name in own if name not in kept and frame[name].n_unique() == 1]
+
+
+def fit_columns(columns: list[Column], room: int) -> list[Column]:
+    """As many columns as there is room for: texts are folded first, then the last columns go; no number is cut."""
+    fitted = list(columns)
+    while (excess := sum(column.width + GAP for column in fitted) - GAP - room) > 0:
+        widest = max((column for column in fitted if column.is_text), key=lambda c: c.width, default=None)
+        if widest is not None and widest.width > FOLDED:
+            place = fitted.index(widest)
+            fitted[place] = replace(widest, width=max(FOLDED, widest.width - excess))
+        elif len(fitted) > 1:
+            fitted.pop()
+            originals = {column.name: column for column in columns}
+            fitted = [originals[column.name] for column in fitted]
+        else:
+            break
+    return fitted
+
+
+def print_table(console: Console, columns: list[Column]) -> None:
+    """Columns side by side."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        table.add_column(as_words(column.name), justify=justify, overflow="fold", width=column.width)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(escape, cells))
+    console.print(table, highlight=False)
+
+
+def as_words(name: str) -> str:
+    """A column's name in words."""
+    return name.replace("_", " ")
+
+
 def print_row(console: Console, frame: pl.DataFrame, *, is_hidden: bool) -> None:
     """One row alone, a line a column."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for column, value in frame.row(0, named=True).items():
-        table.add_row(column.replace("_", " "), cell(value, column, is_hidden=is_hidden))
+        table.add_row(as_words(column), escape(cell(value, column, is_hidden=is_hidden)))
     console.print(table)
 
 
@@ -201,7 +277,9 @@ def print_footing(console: Console, frame: pl.DataFrame) -> None:
         when = f" on {last['day']}" if "day" in last else ""
         reporting, known = last["instances_reporting"], last["instances_known"]
         who = f"{reporting} of {known} known instances reporting ({last['coverage']:.0%}){when}"
-    console.print(f"{who}, fresh at {last['fresh_at']:%Y-%m-%d %H:%M} UTC", highlight=False)
+    fresh = f"fresh at {last['fresh_at']:%Y-%m-%d %H:%M} UTC"
+    has_room = len(who) + len(fresh) + 2 <= console.width
+    console.print(f"{who}, {fresh}" if has_room else f"{who}\n{fresh}", highlight=False)
     if frame["is_open"].any():
         console.print("~ events may still come", highlight=False)
     if frame["suppressed"].any():
@@ -231,16 +309,12 @@ def cell(value: object, column: str, *, is_hidden: bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return (
-            f"{value:.1%}"
-            if column.endswith(("share", "retention", "coverage", "stickiness", "survival", "churn"))
-            else f"{value:,.1f}"
-        )
+        return f"{value:.1%}" if column.endswith(SHARES) else f"{value:,.1f}"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return value.isoformat() if isinstance(value, date) else escape(str(value))
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 if __name__ == "__main__":
