@@ -240,7 +240,9 @@ def steps(card: Card, frame: pl.DataFrame) -> Any:
     """Steps over a number: each value holds until the next. The first series is wide, so that none hides another."""
     hint = card.chart
     tidy = melt(card, frame).drop_nulls("amount")
-    widths = alt.Scale(domain=list(hint.y), range=[5, 2, 2] if len(hint.y) > 1 else [2])
+    width: Any = alt.value(2)
+    if len(hint.y) > 1:
+        width = alt.StrokeWidth("series:N", scale=alt.Scale(domain=list(hint.y), range=[5, 2, 2]), legend=None)
     return (
         alt.Chart(tidy, width=WIDTH, height=HEIGHT)
         .mark_line(interpolate="step-after")
@@ -253,7 +255,7 @@ def steps(card: Card, frame: pl.DataFrame) -> Any:
             ),
             y=alt.Y("amount:Q", title=axis_title(card), axis=number_axis(card, tidy)),
             color=color(card, tidy, "series"),
-            strokeWidth=alt.StrokeWidth("series:N", scale=widths, legend=None),
+            strokeWidth=width,
         )
     )
 
