@@ -233,13 +233,9 @@ def status(check: bool, accept_missing: bool, as_json: bool) -> None:
         click.echo(f"room         {found.room:,} of {settings.cap_rows:,} rows until gc drops the oldest")
         click.echo(f"frozen       {found.frozen:,} events, in the batch that is being sent")
         click.echo(f"account      recorded {account['recorded']:,} = " + _sum(account))
-        verdict = (
-            "adds up"
-            if found.adds_up
-            else (
-                f"DOES NOT ADD UP: {found.missing:,} rows vanished by another hand (once you know why: --accept-missing)"
-            )
-        )
+        verdict = "adds up"
+        if not found.adds_up:
+            verdict = f"DOES NOT ADD UP: {found.missing:,} rows vanished by another hand (see --accept-missing)"
         click.echo(f"             {verdict}")
     sys.exit(1 if check and not found.adds_up else 0)
 
