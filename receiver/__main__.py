@@ -342,6 +342,7 @@ def describe(found: Account) -> str:
         f"  duplicate {found.duplicate:>12,}",
         f"  quarantined {found.quarantined:>10,} "
         + ", ".join(f"{n:,} {reason}" for reason, n in found.quarantine.items()),
+        *(f"{events:,} of the events removed since by {cause}" for cause, events in found.removed.items()),
         f"lost before sending, as senders say: {found.lost_at_senders:,} events",
         *(
             f"  {loss.reported_on}  {loss.instance_id}  {loss.dropped:,} dropped by gc, {loss.quarantined:,} set aside"

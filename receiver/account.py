@@ -37,7 +37,10 @@ class Gap(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class Account(msgspec.Struct, frozen=True, rename="kebab"):
-    """received = loaded + duplicate + quarantined, in bodies. `losses` and `gaps` list the latest MOST only."""
+    """received = loaded + duplicate + quarantined, in bodies. `losses` and `gaps` list the latest MOST only.
+
+    `removed`: events that were loaded and are gone, by cause.
+    """
 
     received: int
     loaded: int
@@ -46,6 +49,7 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
     batches: int
     reports: int
     events: int
+    removed: dict[str, int]
     instances: int
     dropped_context_keys: int
     unknown_keys: int
@@ -63,7 +67,7 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class BatchLine(msgspec.Struct, frozen=True, rename="kebab"):
-    """One batch of an instance, for a sender that compares its ledger."""
+    """One batch of an instance as it came, for a sender that compares its ledger."""
 
     batch_id: UUID | None
     batch_seq: int
@@ -89,6 +93,11 @@ SELECT (SELECT count(*) FROM deliveries) AS received,
        (SELECT coalesce(sum(repeats), 0)::BIGINT FROM batches)
            + (SELECT coalesce(sum(repeats), 0)::BIGINT FROM reports) AS repeats,
        (SELECT coalesce(sum(1 + repeats), 0)::BIGINT FROM quarantine) AS refused,
+       (SELECT coalesce(sum(events), 0)::BIGINT FROM removed) AS removed_events,
+       (SELECT coalesce(sum(events), 0)::BIGINT FROM forgotten) AS forgotten_events,
+       (SELECT count(*) FROM forgotten WHERE kind <> 'refused') AS forgotten,
+       (SELECT coalesce(sum(repeats), 0)::BIGINT FROM forgotten WHERE kind <> 'refused') AS forgotten_repeats,
+       (SELECT coalesce(sum(1 + repeats), 0)::BIGINT FROM forgotten WHERE kind = 'refused') AS forgotten_refused,
        (SELECT count(DISTINCT instance_id) FROM batches) AS instances,
        (SELECT coalesce(sum(dropped_context_keys), 0)::BIGINT FROM batches) AS dropped_context_keys,
        (SELECT coalesce(sum(unknown_keys), 0)::BIGINT FROM batches) AS unknown_keys,
@@ -110,6 +119,12 @@ ORDER BY reported_on DESC, instance_id LIMIT ?
 
 GAPS = "SELECT instance_id, first_missing, last_missing FROM sequence_gaps ORDER BY ALL LIMIT ?"
 
+REMOVED = """
+SELECT cause, sum(events)::BIGINT
+FROM (SELECT cause, events FROM removed UNION ALL SELECT cause, events FROM forgotten)
+GROUP BY cause ORDER BY cause
+"""
+
 REASONS = "SELECT reason, sum(1 + repeats)::BIGINT FROM quarantine GROUP BY reason ORDER BY reason"
 
 
@@ -125,6 +140,7 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
         losses = [Loss(*line) for line in con.execute(LOSSES, [MOST]).fetchall()]
         gaps = [Gap(*line) for line in con.execute(GAPS, [MOST]).fetchall()]
         reasons = dict(con.execute(REASONS).fetchall())
+        removed = dict(con.execute(REMOVED).fetchall())
     finally:
         con.rollback()
     return Account(
@@ -135,6 +151,7 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
         batches=sums["batches"],
         reports=sums["reports"],
         events=sums["events"],
+        removed=removed,
         instances=sums["instances"],
         dropped_context_keys=sums["dropped_context_keys"],
         unknown_keys=sums["unknown_keys"],
@@ -148,17 +165,24 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
 
 
 def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:
-    """The sums that must agree: the deliveries on one side, the tables they went to on the other."""
+    """The sums that must agree: the deliveries on one side, the tables they went to on the other.
+
+    A row that was forgotten still counts as what it was, and removed events as events that were delivered.
+    """
+    loaded = sums["batches"] + sums["reports"] + sums["forgotten"]
+    repeats = sums["repeats"] + sums["forgotten_repeats"]
+    refused = sums["refused"] + sums["forgotten_refused"]
+    removed = sums["removed_events"] + sums["forgotten_events"]
     pairs = {
-        "received = loaded + duplicate + quarantined": (
-            sums["received"],
-            sums["batches"] + sums["reports"] + sums["repeats"] + sums["refused"],
-        ),
+        "received = loaded + duplicate + quarantined": (sums["received"], loaded + repeats + refused),
         "deliveries are numbered without a gap": (sums["received"], sums["last_delivery"]),
-        "loaded deliveries = batches + reports": (sums["loaded"], sums["batches"] + sums["reports"]),
-        "duplicate deliveries = repeats of batches and reports": (sums["duplicate"], sums["repeats"]),
-        "quarantined deliveries = quarantine and its repeats": (sums["quarantined"], sums["refused"]),
-        "events delivered = events counted in batches": (sums["delivered_events"], sums["counted_events"]),
+        "loaded deliveries = batches + reports": (sums["loaded"], loaded),
+        "duplicate deliveries = repeats of batches and reports": (sums["duplicate"], repeats),
+        "quarantined deliveries = quarantine and its repeats": (sums["quarantined"], refused),
+        "events delivered = events counted in batches + removed": (
+            sums["delivered_events"],
+            sums["counted_events"] + removed,
+        ),
         "events counted in batches = rows of events": (sums["counted_events"], sums["events"]),
         "batches whose rows are not as many as counted": (uneven, 0),
     }
@@ -166,7 +190,8 @@ def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:
 
 
 BATCHES_OF = """
-SELECT batch_id, batch_seq, digest, event_count, received_at, 'accepted' AS status FROM batches
+SELECT batch_id, batch_seq, digest, event_count + coalesce(gone, 0), received_at, 'accepted' AS status
+FROM batches LEFT JOIN (SELECT batch_no, sum(events)::BIGINT AS gone FROM removed GROUP BY batch_no) USING (batch_no)
 WHERE instance_id = $instance AND batch_seq > $after
 UNION ALL
 SELECT batch_id, batch_seq, events_digest, 0, received_at, 'quarantined' FROM quarantine
@@ -222,6 +247,8 @@ WITH lines AS (
     SELECT concat_ws('|', 'report', to_json(r)) FROM (SELECT * EXCLUDE (report_no) FROM reports) r
     UNION ALL
     SELECT concat_ws('|', 'key', to_json(k)) FROM instance_keys k
+    UNION ALL
+    SELECT concat_ws('|', 'forgotten', to_json(f)) FROM (SELECT * EXCLUDE (cause, removed_at) FROM forgotten) f
 ), sums AS (
     SELECT count(*) AS n, sum(md5_number_lower(line)::HUGEINT) AS low, sum(md5_number_upper(line)::HUGEINT) AS high
     FROM lines
@@ -231,6 +258,8 @@ SELECT md5(concat_ws('|', n, low, high)) FROM sums
 
 
 def content_digest(con: duckdb.DuckDBPyConnection) -> str:
-    """32 hex digits over every event with its batch, every batch, report and pinned key: not over numbers or order."""
+    """32 hex digits over every event with its batch, every batch, report and pinned key, and what is known again of
+    those that are gone: not over numbers or order.
+    """
     ((digest,),) = con.execute(DIGEST).fetchall()
     return str(digest)

@@ -29,11 +29,12 @@ DATA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError
 
 
 class Known(NamedTuple):
-    """A batch that was loaded before, as its receipt must tell it."""
+    """A batch that was loaded before, as its receipt must tell it; `forgotten` when its row is gone since."""
 
     batch_id: UUID | None
     event_count: int
     digest: str
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -225,13 +226,24 @@ def wal_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
-FIND_BATCH = "SELECT batch_id, event_count, digest FROM batches WHERE key = ?"
+FIND_BATCH = "SELECT batch_no, batch_id, event_count, digest FROM batches WHERE key = ?"
+COUNT_REMOVED = "SELECT coalesce(sum(events), 0)::BIGINT FROM removed WHERE batch_no = ?"
+FIND_FORGOTTEN = "SELECT events, digest FROM forgotten WHERE key = ?"
 
 
 def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
-    """The batch with this key, if it was ever loaded."""
+    """The batch with this key, if it was ever loaded. Two statements: joined they take five times as long."""
     rows = con.execute(FIND_BATCH, [key]).fetchall()
-    return Known(*rows[0]) if rows else None
+    if rows:
+        ((batch_no, batch_id, events, digest),) = rows
+        return Known(batch_id, events + one(con, COUNT_REMOVED, [batch_no])[0], digest)
+    return find_forgotten(con, key)
+
+
+def find_forgotten(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
+    """A batch, report or refused body of which no more is left than what it is known again by."""
+    rows = con.execute(FIND_FORGOTTEN, [key]).fetchall()
+    return Known(None, *rows[0], True) if rows else None
 
 
 FIND_KEY = "SELECT key FROM instance_keys WHERE instance_id = ?"
