@@ -6,19 +6,20 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import click
 import msgspec
 import requests
 
 from penpot_telemetry.errors import TelemetryError
-from receiver import account, instances, landfill, warehouse
+from receiver import account, instances, landfill, tombstones, warehouse
 from receiver.access import read_secret
 from receiver.account import Account
 from receiver.ask import ask
 from receiver.delivery import InUseError
 from receiver.instances import Instance, Listing
-from receiver.pipeline import Places, open_store, prepare, receive
+from receiver.pipeline import Places, erase_id, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
 from receiver.pipeline import unpin as unpin_key
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
@@ -163,6 +164,50 @@ def load(warehouse: Path, landfill: Path | None, quarantine: Path | None, files:
             job = prepare(file.read(), settings.limits, require_signature=settings.require_signatures)
             (receipt,) = receive(store, [job])
             click.echo(msgspec.json.encode(receipt).decode())
+
+
+@main.command(name="erase")
+@place_options
+@click.option("--instance", type=click.UUID, help="All that came from this Penpot.")
+@click.option("--profile", type=click.UUID, help="Every event of this profile, or with its id in props or context.")
+@click.option("--receipts", is_flag=True, help="Erase nothing; print the receipts that are kept.")
+def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
+    warehouse: Path,
+    landfill: Path | None,
+    quarantine: Path | None,
+    instance: UUID | None,
+    profile: UUID | None,
+    receipts: bool,
+) -> None:
+    """Remove an instance or a profile for good, and print a receipt. The server must be stopped.
+
+    Whatever was received before goes: rows, rollups, records of the landfill, the snapshot, and quarantined bodies
+    that may hold it, which are those of the instances that held it, those of no known instance, and all of them for a
+    profile that no instance is known to hold: retry them first. The files are written anew, so the bytes are gone
+    too. What was exported or backed up elsewhere is yours to remove.
+
+    A tombstone beside the warehouse (FILE.erased.json: keyed hashes, no ids) keeps it from coming back, by a rebuild
+    from an old landfill or an old warehouse. A repeat of an erased batch is answered `duplicate` and loads nothing.
+    New batches of the same instance or profile are loaded: to stop them, stop the sender. Cut off at any point, an
+    erasure is finished by the next start or command that writes.
+    """
+    places = places_beside(warehouse, landfill, quarantine)
+    if receipts:
+        for erasure in tombstones.read(places.tombstones).erasures:
+            click.echo(msgspec.json.encode(erasure).decode())
+        return
+    wanted = instance or profile
+    if wanted is None or (instance and profile):
+        raise click.UsageError("name one of --instance and --profile")
+    if profile == UUID(int=0):
+        raise click.UsageError("the zero profile is nobody: events without a profile have it")
+    if not places.warehouse.exists() and not places.landfill.exists():
+        raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
+    try:
+        done = erase_id(places, "instance" if instance else "profile", wanted)
+    except InUseError as error:
+        raise click.ClickException(f"{error}: stop it, then erase; the next start finishes what was begun") from None
+    click.echo(msgspec.json.encode(done).decode())
 
 
 @main.group(name="quarantine")

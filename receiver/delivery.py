@@ -33,7 +33,8 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
 
     `id` is random: the same delivery found in two files is one. `key` is what is known again: of the batch, the
     report, or the refused body. `digest` is of the events text, the kept stats, or the body. `events` counts the
-    events of a batch, loaded or not. `signed_by` is the public key whose signature came with a batch.
+    events of a batch, loaded or not; `erased` of them were removed since. A delivery that is `forgotten` keeps no more
+    than its key and its counts. `signed_by` is the public key whose signature came with a batch.
 
     Of kind `unpin` is no body, but the operator's word that another key may sign for an instance: it is kept among
     the deliveries because it means something only between two of them, and it is not counted as one.
@@ -62,6 +63,9 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     body: str | None = None
     events_digest: str | None = None
     signed_by: str | None = None
+    erased: int = 0
+    forgotten: bool = False
+    removed_at: datetime | None = None
 
     @property
     def trust(self) -> Trust:
@@ -88,6 +92,21 @@ class Receipt(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
 
 class InUseError(DatabaseError):
     """Another process writes here; ask it instead, or stop it."""
+
+
+def forget(delivery: Delivery, removed_at: datetime) -> Delivery:
+    """What is left of a delivery whose batch, report or body was erased: it is known again, and it still counts."""
+    return Delivery(
+        id=delivery.id,
+        received_at=delivery.received_at,
+        kind=delivery.kind,
+        outcome=delivery.outcome,
+        key=delivery.key,
+        digest=delivery.digest if delivery.kind == "batch" else "",
+        events=delivery.events,
+        forgotten=True,
+        removed_at=removed_at,
+    )
 
 
 def batch_key(instance_id: UUID, batch_id: UUID | None, digest: str) -> UUID:

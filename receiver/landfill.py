@@ -10,8 +10,8 @@ the bytes that were sent.
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from penpot_telemetry.wire.limits import MIB
 from receiver.delivery import Delivery, InUseError, Position
 
 SUFFIX = ".zst"
+NEW = ".new"
 HEADER_BYTES = 64 * 1024
 CARRIED_BYTES = 256 * MIB
 LEVEL = 1  # the events text is base64 of zstd: a higher level costs time and gains nothing
@@ -247,6 +248,64 @@ def find_record(file: BinaryIO, path: Path, start: int, size: int) -> int:
     while at >= 0 and read_record(file, path, start + at) is None:
         at = rest.find(zstandard.FRAME_HEADER, at + 1)
     return size if at < 0 else start + at
+
+
+class Rewritten(NamedTuple):
+    """What a file, or several, lost: records that were changed, and bytes that were no record."""
+
+    records: int
+    damaged_bytes: int
+
+
+def rewrite(path: Path, change: Callable[[Record], bytes | None], *, dry_run: bool = False) -> Rewritten:
+    """Put what `change` makes of each record (None: it stays as it is) in its place, and leave out what is no record.
+
+    The file is replaced in one step, by one that is durable; a file that loses nothing is not touched. What follows a
+    changed record has other offsets then. A dry run only counts.
+    """
+    records = damaged = at = done = 0
+    new: BinaryIO | None = None
+    with path.open("rb") as source, ExitStack() as opened:
+        for found in scan_past_damage(path):
+            start, at = (at, at + found) if isinstance(found, int) else (found.start, found.end)
+            replacement = b"" if isinstance(found, int) else change(found)
+            if replacement is None:
+                continue
+            records, damaged = (records, damaged + found) if isinstance(found, int) else (records + 1, damaged)
+            if dry_run:
+                continue
+            if new is None:
+                new = opened.enter_context(open_anew(path))
+            copy_bytes(source, new, done, start)
+            new.write(replacement)
+            done = at
+        if new is not None:
+            copy_bytes(source, new, done, at)
+            new.flush()
+            os.fsync(new.fileno())
+            new_path(path).rename(path)
+            sync_folder(path.parent)
+    return Rewritten(records, damaged)
+
+
+def open_anew(path: Path) -> BinaryIO:
+    """A file that will take the place of another, to write."""
+    fd = os.open(new_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return os.fdopen(fd, "wb")
+
+
+def new_path(path: Path) -> Path:
+    """Where a file is written that will take the place of another; no record is ever looked for there."""
+    return path.with_name(path.name + NEW)
+
+
+def copy_bytes(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
+    """The bytes from one offset to another."""
+    source.seek(start)
+    while start < end:
+        piece = source.read(min(end - start, MIB))
+        target.write(piece)
+        start += len(piece)
 
 
 def read_index(index: Iterable[Entry]) -> Iterator[Record]:

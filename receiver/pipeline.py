@@ -23,7 +23,7 @@ from msgspec import structs
 from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver import ingest, landfill, warehouse
+from receiver import account, erase, ingest, landfill, tombstones, warehouse
 from receiver.delivery import (
     Delivery,
     Position,
@@ -31,13 +31,15 @@ from receiver.delivery import (
     Totals,
     batch_key,
     digest_bytes,
+    forget,
     refused_key,
     report_key,
 )
 from receiver.frames import count_common, decode_page, mark_events, read_rows, write_rows
 from receiver.ingest import Batch, Rejection, Report
-from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record
+from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record, Rewritten
 from receiver.quarantine import Quarantine
+from receiver.tombstones import Erased, Erasure
 from receiver.warehouse import Known, Warehouse
 
 TICK = timedelta(microseconds=1)
@@ -58,6 +60,11 @@ class Places:
     quarantine_budget: int = 1024 * MIB
     quarantine_days: int = 14
     landfill_days: int | None = None
+
+    @property
+    def tombstones(self) -> Path:
+        """The file that knows what was erased: `telemetry.duckdb` → `telemetry.erased.json`."""
+        return self.warehouse.with_suffix(".erased.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ class Found:
     repeated_records: int = 0
     damaged_bytes: int = 0
     unloadable: int = 0
+    finished_erasures: int = 0
 
 
 @dataclass(slots=True)
@@ -132,14 +140,18 @@ class Store:
 
 
 def open_store(places: Places) -> Store:
-    """Open, or create, and bring the warehouse up to its landfill; a lost warehouse is rebuilt first.
+    """Open, or create, and bring the warehouse up to its landfill; a lost warehouse is rebuilt first, and an erasure
+    that was cut off is finished.
 
-    Raises DatabaseError when the warehouse is in use or no warehouse, LandfillError when the landfill is damaged.
+    Raises DatabaseError when the warehouse is in use, no warehouse, or one from before an erasure; LandfillError when
+    the landfill is damaged.
     """
     is_lost = not places.warehouse.exists() and bool(landfill.list_days(places.landfill))
     rebuilt = rebuild(places) if is_lost else None
+    finished = finish_erasures(places)
     opened = Warehouse(places.warehouse)
     try:
+        check_erased(opened, places)
         log = Landfill(places.landfill)
         try:
             found = catch_up(opened, log)
@@ -150,7 +162,7 @@ def open_store(places: Places) -> Store:
     except BaseException:
         opened.close()
         raise
-    return Store(places, opened, log, aside, rebuilt or found)
+    return Store(places, opened, log, aside, replace(rebuilt or found, finished_erasures=len(finished)))
 
 
 def catch_up(opened: Warehouse, log: Landfill) -> Found:
@@ -304,8 +316,8 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         signed_by=item.signed_by,
     )
     receipt = warehouse.receipt_of(delivery, known)
-    if not is_new:
-        return Plan(delivery, receipt)
+    if known is not None:
+        return Plan(forget(delivery, received_at) if known.forgotten else delivery, receipt)
     fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest)
     if marks is not None:
         fresh.pages[sent.instance_id] = marks
@@ -351,7 +363,8 @@ def decide_report(store: Store, body: bytes, item: Report, received_at: datetime
     """A scrubbed report: new, or the same figures again on the same day; nobody's, where a key is pinned."""
     digest = digest_bytes(ingest.canonical_stats(item))
     key = report_key(item.instance_id, received_at, digest)
-    is_new = key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
+    forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
+    is_new = not forgotten and key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
     if is_new and pinned_key(store, item.instance_id, fresh) is not None:
         return decide_refused(store, body, ingest.UNSIGNED_REPORT, received_at)
     delivery = Delivery(
@@ -367,7 +380,8 @@ def decide_report(store: Store, body: bytes, item: Report, received_at: datetime
         dropped_stats=item.dropped_stats,
     )
     fresh.known.setdefault(key, Known(None, 0, digest))
-    return Plan(delivery, warehouse.receipt_of(delivery, None))
+    receipt = warehouse.receipt_of(delivery, None)
+    return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 
 
 def decide_refused(store: Store, body: bytes, item: Rejection, received_at: datetime) -> Plan:
@@ -375,7 +389,8 @@ def decide_refused(store: Store, body: bytes, item: Rejection, received_at: date
     delivery_id, digest = uuid4(), digest_bytes(body)
     key = refused_key(item.reason, digest)
     kept = None
-    if item.is_kept and not warehouse.has_refused(store.warehouse.con, key):
+    forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
+    if item.is_kept and not forgotten and not warehouse.has_refused(store.warehouse.con, key):
         kept = store.quarantine.keep(f"{key}.body", body)
     sent = item.sent
     delivery = Delivery(
@@ -394,7 +409,8 @@ def decide_refused(store: Store, body: bytes, item: Rejection, received_at: date
         size=len(body),
         body=kept,
     )
-    return Plan(delivery, warehouse.receipt_of(delivery, None))
+    receipt = warehouse.receipt_of(delivery, None)
+    return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 
 
 def append_records(store: Store, plans: Sequence[Plan]) -> list[Position]:
@@ -489,15 +505,19 @@ def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
         case "batch":
             known = warehouse.find_batch(opened.con, delivery.key)
         case "report":
-            known = Known(None, 0, delivery.digest) if warehouse.has_report(opened.con, delivery.key) else None
+            forgotten = warehouse.find_forgotten(opened.con, delivery.key) is not None
+            is_known = forgotten or warehouse.has_report(opened.con, delivery.key)
+            known = Known(None, 0, delivery.digest, forgotten) if is_known else None
         case "refused" | "unpin":
             return delivery, None
     if known is not None:
-        same = known.digest == delivery.digest
-        return (structs.replace(delivery, outcome="duplicate") if same else reused(delivery)), None
+        if known.digest != delivery.digest:
+            return reused(delivery), None
+        repeat = structs.replace(delivery, outcome="duplicate")
+        return (forget(repeat, delivery.received_at) if known.forgotten else repeat), None
     if delivery.outcome == "duplicate":
         raise LookupError("a repeat of something that this landfill does not hold")
-    return delivery, read_frame(record) if delivery.kind == "batch" else None
+    return delivery, read_frame(record) if delivery.kind == "batch" and not delivery.forgotten else None
 
 
 def reused(delivery: Delivery) -> Delivery:
@@ -532,9 +552,12 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
     Records are sorted by the time of receipt and each is taken once, so neither order nor copies matter. Raises
     DatabaseError, and leaves the old warehouse as it was, when that one is in use or holds what the landfill does not.
     """
-    new = places.warehouse.with_name(places.warehouse.name + ".rebuilding")
-    remove_database(new)
+    new = rebuilding(places)
+    warehouse.remove_database(new)
     with landfill.locked(places.landfill):
+        stones = tombstones.read(places.tombstones)
+        erase.remove_bodies(places.quarantine, stones.bodies)
+        purged = purge(places.landfill, tombstones.index(stones, stones.erasures))
         index, repeated, damaged = index_landfill(places.landfill)
         with Warehouse(new) as built:
             unloadable = replay(built, landfill.read_index(index))
@@ -542,16 +565,20 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
             lost = [name for name in warehouse.list_bodies(built.con) if not (places.quarantine / name).exists()]
             warehouse.forget_bodies(built.con, lost)
             warehouse.set_floor(built.con, landfill.end_of(places.landfill))
+            warehouse.set_erased(built.con, stones.latest)
         if missing and not allow_loss:
-            remove_database(new)
+            warehouse.remove_database(new)
             raise DatabaseError(
                 f"{places.warehouse} holds {missing} batches and reports that the landfill does not: "
                 "nothing was changed; rebuild with --allow-loss to go on without them"
             )
-        warehouse.wal_of(places.warehouse).unlink(missing_ok=True)
-        new.rename(places.warehouse)
-        landfill.sync_folder(places.warehouse.parent)
-    return Found(len(index), 0, repeated, damaged, unloadable)
+        warehouse.replace_database(places.warehouse, new)
+    return Found(len(index), 0, repeated, damaged + purged.damaged_bytes, unloadable)
+
+
+def rebuilding(places: Places) -> Path:
+    """Where a warehouse is rebuilt before it takes the place of the old one."""
+    return places.warehouse.with_name(places.warehouse.name + ".rebuilding")
 
 
 def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
@@ -570,10 +597,118 @@ def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
     return sorted(entries.values()), repeated, damaged
 
 
-def remove_database(path: Path) -> None:
-    """A DuckDB file and its log, if they are there."""
-    path.unlink(missing_ok=True)
-    warehouse.wal_of(path).unlink(missing_ok=True)
+# --- what is asked to go --------------------------------------------------------------------------------------------
+
+
+def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
+    """Remove all that was received of an instance or a profile, everywhere, for good; returns the receipt.
+
+    Counts first, and changes nothing until the tombstone is durable; from there on a start finishes what is cut off.
+    Raises DatabaseError when the warehouse is in use, DecodeError when a record cannot be read to see what it holds.
+    """
+    with open_store(places) as store:
+        con = store.warehouse.con
+        stones = tombstones.read(places.tombstones)
+        at = max(store.clock(), store.warehouse.numbers.received_at + TICK)
+        asked = Erasure(len(stones.erasures) + 1, scope, tombstones.hash_id(stones.hash_key, scope, wanted), at, {})
+        erased = tombstones.index(stones, [asked])
+        erase.mark_doomed(con, erased)
+        bodies = erase.pick_bodies(con, places.quarantine, erased)
+        purged = purge(places.landfill, replace(erased, bodies=frozenset(bodies)), con, dry_run=True)
+        rows = erase.count_rows(con, erased, at)
+        removed = {
+            "events": rows.events,
+            "batches": rows.batches,
+            "batches-shortened": rows.shortened_batches,
+            "reports": rows.reports,
+            "quarantine": rows.quarantine,
+            "quarantine-bodies": len(bodies),
+            "landfill-records": purged.records,
+            "landfill-damaged-bytes": purged.damaged_bytes,
+        }
+        tombstones.write(
+            places.tombstones,
+            structs.replace(
+                stones,
+                erasures=[*stones.erasures, structs.replace(asked, removed=removed)],
+                bodies=sorted({*stones.bodies, *bodies}),
+            ),
+        )
+    finish_erasures(places)
+    return tombstones.read(places.tombstones).erasures[asked.number - 1]
+
+
+def finish_erasures(places: Places) -> list[Erasure]:
+    """Carry out the erasures that have a tombstone and no receipt, which may have begun; returns the receipts.
+
+    Nothing is received between the two. So the warehouse holds all that the landfill does, and where its records
+    move, the account of positions begins anew. The warehouse goes last, in one transaction: what it holds until then
+    says what is to go.
+    """
+    stones = tombstones.read(places.tombstones)
+    if not stones.unfinished:
+        return []
+    at = max(one.erased_at for one in stones.unfinished)
+    erased = tombstones.index(stones, stones.unfinished)
+    with landfill.locked(places.landfill):
+        with Warehouse(places.warehouse) as opened:
+            erase.mark_doomed(opened.con, erased)
+            erase.remove_bodies(places.quarantine, stones.bodies)
+            purge(places.landfill, erased, opened.con)
+            with warehouse.transaction(opened.con):
+                erase.erase_rows(opened.con, erased, at)
+                warehouse.forget_bodies(opened.con, stones.bodies)
+                warehouse.reset_positions(opened.con, landfill.end_of(places.landfill))
+                warehouse.set_erased(opened.con, at)
+            content_digest = account.content_digest(opened.con)
+        warehouse.write_anew(places.warehouse)
+        for left_over in (warehouse.snapshot_of(places.warehouse), rebuilding(places)):
+            warehouse.remove_database(left_over)
+        now = datetime.now(UTC)
+        receipts = [one.finish(now, content_digest) for one in stones.unfinished]
+        done = [one for one in stones.erasures if one.finished_at is not None]
+        tombstones.write(places.tombstones, structs.replace(stones, erasures=[*done, *receipts]))
+    return receipts
+
+
+def purge(
+    folder: Path, erased: Erased, con: duckdb.DuckDBPyConnection | None = None, *, dry_run: bool = False
+) -> Rewritten:
+    """Write every file of the landfill anew that holds something erased, however it is called; returns what went.
+
+    With a connection, records of batches that it knows to be free of it are not opened, and one that cannot be read
+    raises DecodeError; without, such a record stays, and a replay counts it.
+    """
+    if not (erased.instances or erased.profiles):
+        return Rewritten(0, 0)
+    untouched = () if con is None else erase.find_untouched(con)
+
+    def change(record: Record) -> bytes | None:
+        try:
+            return erase.redact(record, erased, read_frame, untouched)
+        except DecodeError:
+            if con is None:
+                return None
+            raise
+
+    for cut_off in folder.rglob("*" + landfill.SUFFIX + landfill.NEW):
+        cut_off.unlink()
+    files = sorted(folder.rglob("*" + landfill.SUFFIX))
+    lost = [landfill.rewrite(path, change, dry_run=dry_run) for path in files]
+    return Rewritten(sum(one.records for one in lost), sum(one.damaged_bytes for one in lost))
+
+
+def check_erased(opened: Warehouse, places: Places) -> None:
+    """Refuse a warehouse from before an erasure: it holds what was erased. Raises DatabaseError."""
+    latest, until = tombstones.read(places.tombstones).latest, warehouse.erased_until(opened.con)
+    if latest is None or (until is not None and until >= latest):
+        return
+    if opened.numbers.delivery:
+        raise DatabaseError(
+            f"{places.warehouse} is a copy from before an erasure and holds what was erased: "
+            "run `python -m receiver rebuild`, which makes it anew without"
+        )
+    warehouse.set_erased(opened.con, latest)
 
 
 # --- what time takes away -------------------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ def tell(found: Found) -> None:
             repeated_records=found.repeated_records,
             damaged_bytes=found.damaged_bytes,
             unloadable=found.unloadable,
+            finished_erasures=found.finished_erasures,
         )
 
 

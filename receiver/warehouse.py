@@ -4,8 +4,10 @@ One process and one thread write. Functions take a connection and the caller own
 connection and the row numbers. An error message of DuckDB may quote a value, so it is never passed on: only its type.
 """
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ import polars as pl
 from penpot_telemetry.errors import DatabaseError
 from receiver import rollups, schema
 from receiver.delivery import Delivery, InUseError, Position, Receipt
+from receiver.landfill import sync_folder
 
 CHECKPOINT_AT = "256MB"
 """Of WAL. Checkpoints cost 18 ms a batch of 10,000 rows at the default of 16 MB, 13 at 64 and 6 here; the start after
@@ -148,8 +151,8 @@ SELECT (SELECT coalesce(max(batch_no), 0) FROM batches),
        (SELECT coalesce(max(report_no), 0) FROM reports),
        (SELECT coalesce(max(quarantine_no), 0) FROM quarantine),
        (SELECT coalesce(max(delivery_no), 0) FROM deliveries),
-       (SELECT coalesce(greatest(max(received_at), (SELECT max(since) FROM instance_keys)), 'epoch'::TIMESTAMP)
-        FROM deliveries)
+       coalesce(greatest((SELECT max(received_at) FROM deliveries), (SELECT max(since) FROM instance_keys),
+                         (SELECT max(value)::TIMESTAMP FROM meta WHERE key = 'erased-at')), 'epoch'::TIMESTAMP)
 """
 
 
@@ -183,10 +186,37 @@ def set_floor(con: duckdb.DuckDBPyConnection, position: Position | None) -> None
         con.execute(SET_FLOOR, [f"{position.day} {position.offset}"])
 
 
-MISSING = """
-SELECT (SELECT count(*) FROM before.batches ANTI JOIN batches USING (key))
-     + (SELECT count(*) FROM before.reports ANTI JOIN reports USING (key))
-"""
+FORGET_POSITIONS = "UPDATE deliveries SET landfill_day = DATE '0001-01-01', landfill_end = 0"
+
+
+def reset_positions(con: duckdb.DuckDBPyConnection, end: Position | None) -> None:
+    """All of a landfill whose records moved is in here; `end` is where it ends now."""
+    con.execute(FORGET_POSITIONS)
+    set_floor(con, end)
+
+
+SET_ERASED = "INSERT OR REPLACE INTO meta VALUES ('erased-at', ?)"
+
+
+def set_erased(con: duckdb.DuckDBPyConnection, at: datetime | None) -> None:
+    """Say that nothing is in here that was erased up to an instant. Whatever is received later is stamped later."""
+    if at is not None:
+        con.execute(SET_ERASED, [utc(at).isoformat(" ")])
+
+
+def erased_until(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """The instant of the last erasure that this warehouse went through."""
+    rows = con.execute("SELECT value::TIMESTAMP FROM meta WHERE key = 'erased-at'").fetchall()
+    return rows[0][0].replace(tzinfo=UTC) if rows else None
+
+
+FORGOTTEN_HERE = "(SELECT key FROM batches UNION ALL SELECT key FROM reports UNION ALL SELECT key FROM forgotten)"
+
+MISSING = f"""
+SELECT (SELECT count(*) FROM before.batches ANTI JOIN {FORGOTTEN_HERE} USING (key))
+     + (SELECT count(*) FROM before.reports ANTI JOIN {FORGOTTEN_HERE} USING (key))
+"""  # noqa: S608  a constant of ours
+MISSING_FORGOTTEN = f"SELECT count(*) FROM before.forgotten ANTI JOIN {FORGOTTEN_HERE} USING (key)"  # noqa: S608  likewise
 
 
 def count_missing(con: duckdb.DuckDBPyConnection, other: Path) -> int:
@@ -203,7 +233,10 @@ def count_missing(con: duckdb.DuckDBPyConnection, other: Path) -> int:
     except duckdb.Error:
         return 0
     try:
-        return int(one(con, MISSING)[0])
+        missing = int(one(con, MISSING)[0])
+        with suppress(duckdb.CatalogException):  # an older file remembers nothing that is gone
+            missing += int(one(con, MISSING_FORGOTTEN)[0])
+        return missing
     except duckdb.CatalogException:
         return 0
     finally:
@@ -217,8 +250,7 @@ def list_bodies(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 def forget_bodies(con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
     """Note that these quarantined bodies are no longer kept."""
-    for name in names:
-        con.execute("UPDATE quarantine SET body = NULL WHERE body = ?", [name])
+    con.execute("UPDATE quarantine SET body = NULL WHERE list_contains(?, body)", [list(names)])
 
 
 def wal_of(path: Path) -> Path:
@@ -226,9 +258,43 @@ def wal_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
+def snapshot_of(path: Path) -> Path:
+    """Where the published copy of a warehouse lies: `telemetry.duckdb` → `telemetry.snapshot.duckdb`."""
+    return path.with_suffix(".snapshot.duckdb")
+
+
+def remove_database(path: Path) -> None:
+    """A DuckDB file, its log and what it spilled, if they are there."""
+    path.unlink(missing_ok=True)
+    wal_of(path).unlink(missing_ok=True)
+    shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
+
+
+def write_anew(path: Path) -> None:
+    """Write the file without the free blocks that deleted rows leave behind, where their bytes would stay readable."""
+    new = path.with_name(path.name + ".new")
+    remove_database(new)
+    quoted = str(new).replace("'", "''")
+    with closing(connect(path)) as con:
+        con.execute("CHECKPOINT")
+        con.execute(f"ATTACH '{quoted}' AS anew")
+        con.execute(f'COPY FROM DATABASE "{one(con, "SELECT current_database()")[0]}" TO anew')
+        con.execute("DETACH anew")
+    replace_database(path, new)
+
+
+def replace_database(path: Path, new: Path) -> None:
+    """Put a closed database in the place of another that is closed, in one step."""
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    wal_of(path).unlink(missing_ok=True)
+    new.rename(path)
+    sync_folder(path.parent)
+
+
 FIND_BATCH = "SELECT batch_no, batch_id, event_count, digest FROM batches WHERE key = ?"
 COUNT_REMOVED = "SELECT coalesce(sum(events), 0)::BIGINT FROM removed WHERE batch_no = ?"
-FIND_FORGOTTEN = "SELECT events, digest FROM forgotten WHERE key = ?"
+FIND_FORGOTTEN = "SELECT NULL, events, digest, true FROM forgotten WHERE key = ?"
 
 
 def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
@@ -243,7 +309,7 @@ def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
 def find_forgotten(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
     """A batch, report or refused body of which no more is left than what it is known again by."""
     rows = con.execute(FIND_FORGOTTEN, [key]).fetchall()
-    return Known(None, *rows[0], True) if rows else None
+    return Known(*rows[0]) if rows else None
 
 
 FIND_KEY = "SELECT key FROM instance_keys WHERE instance_id = ?"
@@ -303,10 +369,13 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
             unpin_key(con, delivery)
             set_floor(con, position)
             return
+        case _ if delivery.forgotten:
+            insert_forgotten(con, delivery)
         case "batch", "loaded" if frame is not None:
             numbers.batch += 1
             insert_batch(con, numbers.batch, delivery)
             insert_events(con, numbers.batch, delivery, frame)
+            insert_removed(con, numbers.batch, delivery)
             if delivery.signed_by is not None:
                 pin_key(con, delivery)
         case "report", "loaded":
@@ -350,7 +419,7 @@ def insert_batch(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delive
             delivery.batch_seq,
             delivery.version,
             utc(delivery.received_at),
-            delivery.events,
+            delivery.events - delivery.erased,
             delivery.digest,
             delivery.trust,
             *account,
@@ -390,6 +459,27 @@ def insert_events(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Deliv
     """The events of a batch, straight from the frame."""
     with registered(con, "page_rows", frame):
         con.execute(INSERT_EVENTS, [batch_no, delivery.instance_id, delivery.version])
+
+
+INSERT_REMOVED = "INSERT INTO removed VALUES ('erase', ?, ?, ?)"
+
+
+def insert_removed(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delivery) -> None:
+    """What of a batch was erased before it came here again, if any was."""
+    if delivery.erased:
+        con.execute(INSERT_REMOVED, [batch_no, delivery.erased, utc(delivery.removed_at or delivery.received_at)])
+
+
+INSERT_FORGOTTEN = "INSERT INTO forgotten VALUES ('erase', ?, ?, ?, ?, 0, ?)"
+
+
+def insert_forgotten(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """The key of something that was erased, or one delivery more of it."""
+    if find_forgotten(con, delivery.key) is not None:
+        count_repeat(con, "forgotten", delivery.key)
+        return
+    removed_at = utc(delivery.removed_at or delivery.received_at)
+    con.execute(INSERT_FORGOTTEN, [delivery.kind, delivery.key, delivery.digest, delivery.events, removed_at])
 
 
 REPORT_COLUMNS = ("total-teams", "total-projects", "total-files", "total-users", "jvm-cpus", "jvm-heap-max")
@@ -470,7 +560,7 @@ def receipt_of(delivery: Delivery, known: Known | None) -> Receipt:
     if delivery.outcome == "quarantined":
         return Receipt("quarantined", 0, delivery.batch_id, delivery.events_digest, delivery.reason)
     if known is not None:
-        return Receipt("duplicate", known.event_count, known.batch_id, known.digest)
+        return Receipt("duplicate", known.event_count, known.batch_id or delivery.batch_id, known.digest)
     status: Literal["accepted", "duplicate"] = "accepted" if delivery.outcome == "loaded" else "duplicate"
     return Receipt(status, delivery.events, delivery.batch_id, delivery.digest)
 

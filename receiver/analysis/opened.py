@@ -18,6 +18,7 @@ from receiver.analysis.methods import Questions
 from receiver.analysis.questions import answer, read_asked
 from receiver.delivery import InUseError
 from receiver.warehouse import check_version, connect
+from receiver.warehouse import snapshot_of as snapshot_of  # noqa: PLC0414  who reads a warehouse finds it here
 
 if TYPE_CHECKING:
     import altair as alt
@@ -147,11 +148,6 @@ def open_warehouse(path: str | Path) -> OpenWarehouse:
         con.close()
         raise
     return OpenWarehouse(con, opened, is_snapshot=is_snapshot)
-
-
-def snapshot_of(path: Path) -> Path:
-    """Where the published copy of a warehouse lies: `telemetry.duckdb` → `telemetry.snapshot.duckdb`."""
-    return path.with_suffix(".snapshot.duckdb")
 
 
 def save(frame: pl.DataFrame, path: str | Path, kind: Format | None = None) -> Path:

@@ -1,0 +1,233 @@
+"""What an erasure takes out of each place: events out of records and tables, rows, and bodies that may hold them.
+
+An event is a profile's when it has its id, be it as `profile_id` or written in `props` or `context`. Ids are met as
+they are and looked up by hash, so that an erasure can be finished by who does not know the id. Functions take a
+connection and the caller owns the transaction; `receiver.pipeline` knows the order.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import duckdb
+import polars as pl
+from msgspec import structs
+
+from receiver import landfill, rollups
+from receiver.delivery import forget
+from receiver.frames import write_rows
+from receiver.landfill import Record
+from receiver.tombstones import Erased
+
+ID = r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+"""An id within a text."""
+
+Untouched = Collection[tuple[UUID, str]]
+"""Batches, by key and digest, that are known to hold nothing of what is erased."""
+
+
+# --- the landfill ---------------------------------------------------------------------------------------------------
+
+
+def redact(
+    record: Record, erased: Erased, read_frame: Callable[[Record], pl.DataFrame], untouched: Untouched = ()
+) -> bytes | None:
+    """A record without what was erased, ready to write; None when it holds nothing of it. Raises DecodeError."""
+    header, delivery = record.header, record.header.delivery
+    if delivery.forgotten:
+        return None
+    until = erased.instance(delivery.instance_id)
+    if until is not None and delivery.received_at <= until:
+        return landfill.pack_record(forget(delivery, until), "nothing", landfill.NOTHING)
+    if delivery.body is not None and delivery.body in erased.bodies:
+        return landfill.pack_record(structs.replace(delivery, body=None), "nothing", landfill.NOTHING)
+    if header.carried == "nothing" or not erased.profiles or (delivery.key, delivery.digest) in untouched:
+        return None
+    frame = read_frame(record)
+    until, gone = find_events(frame, erased, delivery.received_at)
+    if until is None:
+        return None
+    kept = structs.replace(delivery, erased=delivery.erased + int(gone.sum()), removed_at=until)
+    return landfill.pack_record(kept, "rows", landfill.pack_carried(write_rows(frame.filter(~gone))))
+
+
+def find_events(frame: pl.DataFrame, erased: Erased, received_at: datetime) -> tuple[datetime | None, pl.Series]:
+    """Which events of a frame are erased, and until when the last of their profiles is; None when none of them is."""
+
+    def until(profile_id: UUID) -> datetime | None:
+        found = erased.profile(profile_id)
+        return found if found is not None and received_at <= found else None
+
+    texts = frame.select(pl.concat_str("props", "context", separator=" ", ignore_nulls=True).alias("texts")).to_series()
+    ids = [one for one in frame["profile_id"].unique() if one is not None and until(UUID(bytes=one))]
+    named = [one for one in texts.str.extract_all(ID).explode().unique() if one is not None and until(UUID(one))]
+    instants = [at for at in (*(until(UUID(bytes=one)) for one in ids), *(until(UUID(one)) for one in named)) if at]
+    gone = frame["profile_id"].is_in(ids).fill_null(value=False)
+    if named:
+        gone |= texts.str.contains("|".join(named))
+    return max(instants, default=None), gone
+
+
+# --- the quarantine -------------------------------------------------------------------------------------------------
+
+HOLDERS = "SELECT DISTINCT instance_id FROM batches WHERE batch_no IN (SELECT batch_no FROM doomed)"
+
+KNOWN_BODIES = "SELECT body, instance_id FROM quarantine WHERE body IS NOT NULL"
+
+
+def pick_bodies(con: duckdb.DuckDBPyConnection, folder: Path, erased: Erased) -> list[str]:
+    """The files of the quarantine that may hold what is erased: nobody can read them to see.
+
+    These are the bodies of the instances that are erased or hold the profile, and bodies of no known instance; all
+    bodies when a profile is erased that no instance is known to hold. After `mark_doomed`.
+    """
+    known = dict(con.execute(KNOWN_BODIES).fetchall())
+    holders = {*find_instances(con, erased), *(instance_id for (instance_id,) in con.execute(HOLDERS).fetchall())}
+    files = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [
+        name for name in files if (erased.profiles and not holders) or known.get(name) is None or known[name] in holders
+    ]
+
+
+def remove_bodies(folder: Path, names: Iterable[str]) -> None:
+    """Delete files of the quarantine."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    if folder.exists():
+        landfill.sync_folder(folder)
+
+
+# --- the warehouse --------------------------------------------------------------------------------------------------
+
+
+class Removed(NamedTuple):
+    """Rows that were removed, or lost some events."""
+
+    events: int
+    batches: int
+    reports: int
+    quarantine: int
+    shortened_batches: int
+
+
+def erase_rows(con: duckdb.DuckDBPyConnection, erased: Erased, at: datetime) -> Removed:
+    """Remove all that is there of the instances and profiles that are erased, and count it. After `mark_doomed`."""
+    events, batches = erase_marked(con, at)
+    wholes = erase_instances(con, find_instances(con, erased), at)
+    return Removed(wholes.events + events, wholes.batches, wholes.reports, wholes.quarantine, batches)
+
+
+def count_rows(con: duckdb.DuckDBPyConnection, erased: Erased, at: datetime) -> Removed:
+    """What `erase_rows` would remove: it does, and is rolled back."""
+    con.begin()
+    try:
+        return erase_rows(con, erased, at)
+    finally:
+        con.rollback()
+
+
+INSTANCES = """
+SELECT instance_id FROM batches
+UNION SELECT instance_id FROM reports
+UNION SELECT instance_id FROM quarantine WHERE instance_id IS NOT NULL
+ORDER BY 1
+"""
+
+
+def find_instances(con: duckdb.DuckDBPyConnection, erased: Erased) -> list[UUID]:
+    """The instances in the warehouse that are erased."""
+    if not erased.instances:
+        return []
+    return [instance_id for (instance_id,) in con.execute(INSTANCES).fetchall() if erased.instance(instance_id)]
+
+
+FORGET = {
+    "batches": """
+INSERT INTO forgotten
+SELECT 'erase', 'batch', key, digest, event_count + coalesce(gone, 0), repeats, $at
+FROM batches LEFT JOIN (SELECT batch_no, sum(events)::BIGINT AS gone FROM removed GROUP BY batch_no) USING (batch_no)
+WHERE instance_id = $instance
+""",
+    "reports": """
+INSERT INTO forgotten
+SELECT 'erase', 'report', key, '', 0, repeats, $at FROM reports WHERE instance_id = $instance
+""",
+    "quarantine": """
+INSERT INTO forgotten
+SELECT 'erase', 'refused', key, '', 0, repeats, $at FROM quarantine WHERE instance_id = $instance
+""",
+}
+
+DELETE_REMOVED = "DELETE FROM removed WHERE batch_no IN (SELECT batch_no FROM batches WHERE instance_id = $instance)"
+
+
+def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], at: datetime) -> Removed:
+    """Every row that names these instances; of each batch, report and refused body its key stays."""
+    counts = dict.fromkeys(("events", *FORGET, *rollups.TABLES), 0)
+    for instance_id in instances:
+        bound = {"instance": instance_id}
+        for statement in FORGET.values():
+            con.execute(statement, bound | {"at": at.astimezone(UTC).replace(tzinfo=None)})
+        con.execute(DELETE_REMOVED, bound)
+        for table in counts:
+            found = con.execute(f"DELETE FROM {table} WHERE instance_id = $instance", bound).fetchall()  # noqa: S608  our own table names
+            counts[table] += found[0][0]
+    return Removed(counts["events"], counts["batches"], counts["reports"], counts["quarantine"], 0)
+
+
+NO_DOOMED = "CREATE OR REPLACE TEMP TABLE doomed (row BIGINT, batch_no BIGINT)"
+
+PROFILES = "SELECT DISTINCT profile_id FROM events WHERE profile_id IS NOT NULL"
+
+NAMED = f"""
+SELECT DISTINCT unnest(regexp_extract_all(text, '{ID}'))
+FROM (SELECT DISTINCT unnest([props, context])::VARCHAR AS text FROM events)
+"""  # noqa: S608  a constant of ours
+
+DOOMED = """
+CREATE OR REPLACE TEMP TABLE doomed AS
+SELECT rowid AS row, batch_no FROM events
+WHERE list_contains($ids, profile_id)
+   OR ($pattern <> '' AND regexp_matches(concat_ws(' ', props, context), $pattern))
+"""
+
+REMOVE = (
+    "CREATE OR REPLACE TEMP TABLE gone AS SELECT batch_no, count(*) AS n FROM doomed GROUP BY batch_no",
+    "DELETE FROM events WHERE rowid IN (SELECT row FROM doomed)",
+    "UPDATE batches SET event_count = event_count - n FROM gone WHERE batches.batch_no = gone.batch_no",
+)
+
+NOTE_REMOVED = "INSERT INTO removed SELECT 'erase', batch_no, n, $at FROM gone ORDER BY batch_no"
+
+
+def mark_doomed(con: duckdb.DuckDBPyConnection, erased: Erased) -> None:
+    """Find every event of the profiles that are erased: into `doomed`, a temporary table that the others here read."""
+    if not erased.profiles:
+        con.execute(NO_DOOMED)
+        return
+    ids = [one for (one,) in con.execute(PROFILES).fetchall() if erased.profile(one)]
+    named = [one for (one,) in con.execute(NAMED).fetchall() if erased.profile(UUID(one))]
+    con.execute(DOOMED, {"ids": ids, "pattern": "|".join(named)})
+
+
+def erase_marked(con: duckdb.DuckDBPyConnection, at: datetime) -> tuple[int, int]:
+    """The events that are marked, out of batches that stay; how many, and of how many batches."""
+    for statement in REMOVE:
+        con.execute(statement)
+    con.execute(NOTE_REMOVED, {"at": at.astimezone(UTC).replace(tzinfo=None)})
+    gone = con.execute("SELECT batch_no, n FROM gone").fetchall()
+    rollups.rebuild(con, [batch_no for batch_no, _ in gone])
+    return sum(n for _, n in gone), len(gone)
+
+
+UNTOUCHED = """
+SELECT key, digest FROM batches
+WHERE batch_no NOT IN (SELECT batch_no FROM doomed) AND batch_no NOT IN (SELECT batch_no FROM removed)
+"""
+
+
+def find_untouched(con: duckdb.DuckDBPyConnection) -> Untouched:
+    """The batches that are here in full and hold no marked event: their records need not be opened."""
+    return set(con.execute(UNTOUCHED).fetchall())

@@ -1,0 +1,401 @@
+"""Erasing an instance or a profile: no trace in any file, nothing comes back, and the sums still agree."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import duckdb
+import msgspec
+import pytest
+import zstandard
+
+from penpot_telemetry.errors import DatabaseError, DecodeError
+from penpot_telemetry.wire import batch
+from penpot_telemetry.wire.batch import EventRow
+from receiver import landfill, tombstones
+from receiver.__main__ import find_account
+from receiver.account import Account, content_digest
+from receiver.pipeline import Places, erase_id, open_store, prepare, rebuild, receive
+from receiver.settings import places_beside
+from receiver.tombstones import Scope
+from receiver.warehouse import connect, snapshot_of
+from tests.integration.receiving import (
+    DAY,
+    INSTANCE,
+    Running,
+    ask,
+    body_of,
+    body_of_maps,
+    command,
+    event,
+    legacy_report,
+    rows,
+    running,
+)
+
+PROFILE = UUID("7f1d3c52-9a64-8b07-8005-4c1be2a90d66")
+PENPOT = UUID("c0ffee00-5e0a-8c1e-8005-2d3f7a9b1c77")
+OTHER = UUID("0dd0dd00-5e0a-8c1e-8005-2d3f7a9b1c88")
+BATCHES = [UUID(int=number) for number in range(100, 110)]
+
+
+def of_profile(profile: UUID = PROFILE, props: str = "{}", name: str = "navigate") -> EventRow:
+    return EventRow(name, "action", "telemetry", DAY, profile.bytes, props, "{}")
+
+
+NAMES_IT = of_profile(UUID(int=77), json.dumps({"~:invited": f"~u{PROFILE}", "~:n": 1}), "invite")
+FIRST = body_of([*rows(3), *[of_profile()] * 2, NAMES_IT], instance=PENPOT, batch_id=BATCHES[0], batch_seq=1)
+ELSEWHERE = body_of(rows(4, 40), instance=OTHER, batch_id=BATCHES[5], batch_seq=1)
+UNREADABLE = f"not JSON, of {PROFILE} at {PENPOT}".encode()
+
+
+def wrong_digest(instance: UUID, number: int, profile: UUID = PROFILE) -> bytes:
+    digest = "sha256:" + "0" * 64
+    return body_of([of_profile(profile)], instance=instance, batch_id=BATCHES[number], batch_seq=9, digest=digest)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a receiver that was killed: what is to go is in its tables, its log, its landfill and quarantine."""
+    folder = tmp_path_factory.mktemp("world") / "files"
+    with running(folder) as receiver:
+        send_all(receiver)
+        receiver.kill()
+    command(folder, "load", str(written(folder.parent / "body", body_of(rows(2, 60), instance=OTHER))))
+    with duckdb.connect(str(folder / "w.duckdb")) as con:
+        con.execute(f"ATTACH '{snapshot_of(folder / 'w.duckdb')}' AS copy")
+        con.execute("COPY FROM DATABASE w TO copy")
+    (folder / "w.landfill" / "copies").mkdir()
+    shutil.copy(day_file(folder), folder / "w.landfill" / "copies" / "an older copy.zst")
+    (folder / "w.quarantine" / "0.body").write_bytes(UNREADABLE)  # put aside, then killed before the commit
+    return folder
+
+
+def send_all(receiver: Running) -> None:
+    """Batches with and without the profile, read from the bytes sent or as scrubbed rows; a report; what is refused."""
+    scrubbed = body_of_maps(event(profile_id=PROFILE, unknown="x"), event(profile_id=UUID(int=5), unknown="x"))
+    only_it = body_of([of_profile()] * 3, instance=PENPOT, batch_id=BATCHES[1], batch_seq=2)
+    for body in (FIRST, FIRST, only_it, scrubbed, ELSEWHERE, legacy_report(**{"total-users": 7})):
+        assert receiver.receipt(body)["status"] in {"accepted", "duplicate"}
+    for body in (UNREADABLE, wrong_digest(PENPOT, 2), wrong_digest(PENPOT, 2), wrong_digest(OTHER, 3, UUID(int=9))):
+        assert receiver.receipt(body)["status"] == "quarantined"
+
+
+@pytest.fixture
+def folder(world: Path, tmp_path: Path) -> Path:
+    """A copy of the world to erase from."""
+    return Path(shutil.copytree(world, tmp_path / "files"))
+
+
+def written(path: Path, body: bytes) -> Path:
+    path.write_bytes(body)
+    return path
+
+
+def day_file(folder: Path) -> Path:
+    (path,) = (folder / "w.landfill").glob("*.zst")
+    return path
+
+
+# --- looking for traces ---------------------------------------------------------------------------------------------
+
+
+def shapes(wanted: UUID) -> list[bytes]:
+    """An id as text, as hex, as bytes, and as DuckDB stores it: 128 bits, little end first, the top bit turned."""
+    stored = (wanted.int ^ (1 << 127)).to_bytes(16, "little")
+    texts = [str(wanted), str(wanted).upper(), wanted.hex, wanted.hex.upper()]
+    return [*(text.encode() for text in texts), wanted.bytes, wanted.bytes_le, stored]
+
+
+def layers(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, each zstd frame in them as it was before, and the columns of each events text in these."""
+    data = path.read_bytes()
+    yield data
+    at = data.find(zstandard.FRAME_HEADER)
+    while at >= 0:
+        found = landfill.unpack_frame(data[at:], 1 << 30)
+        if found is not None:
+            yield found[0]
+            try:
+                columns = batch.decode_columns(found[0].decode())
+            except (DecodeError, UnicodeDecodeError):
+                pass
+            else:
+                yield b" ".join(one for one in columns.profile_id if one)
+                yield " ".join((*columns.props, *columns.context)).encode()
+        at = data.find(zstandard.FRAME_HEADER, at + 1)
+    try:
+        yield json.dumps(json.loads(data)).encode()
+        yield b" ".join(one for one in batch.decode_columns(json.loads(data)["events"]).profile_id if one)
+    except (ValueError, KeyError, TypeError, DecodeError):
+        pass
+
+
+def traces(folder: Path, wanted: UUID) -> set[str]:
+    """The kinds of files that hold an id in any shape or layer."""
+    return {
+        path.suffix if path.suffix != ".duckdb" else path.name
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "log"
+        for layer in layers(path)
+        if any(shape in layer for shape in shapes(wanted))
+    }
+
+
+def erase(folder: Path, *words: str) -> dict[str, Any]:
+    done = command(folder, "erase", *words)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    receipt: dict[str, Any] = json.loads(done.stdout)
+    return receipt
+
+
+def erase_here(folder: Path, scope: Scope, wanted: UUID) -> dict[str, Any]:
+    """The same in this process, which is quicker."""
+    receipt: dict[str, Any] = msgspec.to_builtins(erase_id(places_of(folder), scope, wanted))
+    return receipt
+
+
+def places_of(folder: Path) -> Places:
+    return places_beside(folder / "w.duckdb")
+
+
+def digest(folder: Path) -> str:
+    with closing(connect(folder / "w.duckdb", read_only=True)) as con:
+        return content_digest(con)
+
+
+def post(folder: Path, *bodies: bytes) -> list[tuple[str, int, UUID | None]]:
+    with open_store(places_of(folder)) as store:
+        receipts = receive(store, [prepare(body) for body in bodies])
+    return [(one.status, one.events, one.batch_id) for one in receipts]
+
+
+def bodies_left(folder: Path) -> list[UUID]:
+    """Whose quarantined bodies are kept: the same by the table and by the files."""
+    kept = ask(folder, "SELECT body, instance_id FROM quarantine WHERE body IS NOT NULL ORDER BY 1")
+    assert [name for name, _ in kept] == sorted(path.name for path in (folder / "w.quarantine").iterdir())
+    return [instance for _, instance in kept]
+
+
+def check(folder: Path) -> Account:
+    """Whether everything adds up, and the warehouse ends where its landfill does."""
+    found = find_account(places_of(folder), None)
+    assert found.adds_up, found.checks
+    return found
+
+
+EVENTS = "SELECT count(*) FROM events"
+EVENTS_OF_IT = f"SELECT count(*) FROM events WHERE profile_id = '{PROFILE}'"  # noqa: S608  a constant of ours
+ROLLED_UP = "SELECT (SELECT sum(events) FROM instance_days), (SELECT count(*) FROM events)"
+
+
+# --- a profile ------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_leaves_no_trace_in_any_file_and_the_rest_stays(folder: Path) -> None:
+    assert traces(folder, PROFILE) == {"w.duckdb", "w.snapshot.duckdb", ".zst", ".body"}
+    ((before,),) = ask(folder, EVENTS)
+    receipt = erase(folder, "--profile", str(PROFILE))
+    assert traces(folder, PROFILE) == set()
+    assert receipt["removed"] == {
+        "events": 7,
+        "batches": 0,
+        "batches-shortened": 3,
+        "reports": 0,
+        "quarantine": 0,
+        "quarantine-bodies": 3,
+        "landfill-records": 10,  # five, and their copies
+        "landfill-damaged-bytes": 0,
+    }
+    assert ask(folder, EVENTS) == [(before - 7,)]
+    assert ask(folder, ROLLED_UP) == [(before - 7, before - 7)]
+    assert check(folder).removed == {"erase": 7}
+    assert "7 of the events removed since by erase" in command(folder, "status").stdout
+    assert not snapshot_of(folder / "w.duckdb").exists()
+    assert str(PROFILE) not in json.dumps(receipt)
+    assert receipt["content-digest"] == digest(folder)
+    assert bodies_left(folder) == [OTHER]
+    assert post(folder, FIRST, wrong_digest(PENPOT, 2)) == [
+        ("duplicate", 6, BATCHES[0]),
+        ("quarantined", 0, BATCHES[2]),
+    ]
+    assert traces(folder, PROFILE) == set()
+    check(folder)
+
+
+def test_a_rebuild_after_an_erasure_makes_the_same_content(folder: Path) -> None:
+    old = shutil.copytree(folder / "w.landfill", folder.parent / "old")
+    content = erase_here(folder, "profile", PROFILE)["content-digest"]
+    for copied in (False, True):
+        if copied:  # a landfill from before the erasure, in the place of the one that was written anew
+            shutil.rmtree(folder / "w.landfill")
+            shutil.copytree(old, folder / "w.landfill")
+        rebuild(places_of(folder))
+        assert digest(folder) == content
+        assert traces(folder, PROFILE) == set()
+        check(folder)
+    assert ask(folder, "SELECT cause, sum(events) FROM removed GROUP BY cause") == [("erase", 7)]
+
+
+def test_what_comes_later_is_loaded_and_can_be_erased_again(folder: Path) -> None:
+    erase_here(folder, "profile", PROFILE)
+    later = body_of([*rows(2, 90), of_profile()], instance=PENPOT, batch_id=BATCHES[7], batch_seq=7)
+    assert post(folder, later) == [("accepted", 3, BATCHES[7])]
+    rebuild(places_of(folder))
+    assert ask(folder, EVENTS_OF_IT) == [(1,)]
+    receipt = erase_here(folder, "profile", PROFILE)
+    assert (receipt["number"], receipt["removed"]["events"]) == (2, 1)
+    assert ask(folder, EVENTS_OF_IT) == [(0,)]
+    assert traces(folder, PROFILE) == set()
+    check(folder)
+    kept = command(folder, "erase", "--receipts").stdout.splitlines()
+    assert [json.loads(line)["number"] for line in kept] == [1, 2]
+    assert json.loads(kept[1]) == receipt
+
+
+# --- an instance ----------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_leaves_no_trace_and_its_repeats_bring_nothing_back(folder: Path) -> None:
+    assert traces(folder, PENPOT) == {"w.duckdb", "w.snapshot.duckdb", ".zst", ".body"}
+    ((before,),) = ask(folder, EVENTS)
+    receipt = erase(folder, "--instance", str(PENPOT))
+    assert traces(folder, PENPOT) == set()
+    assert bodies_left(folder) == [OTHER]
+    removed = receipt["removed"]
+    assert [removed[name] for name in ("events", "batches", "reports", "quarantine")] == [9, 2, 0, 1]
+    assert ask(folder, ROLLED_UP) == [(before - 9, before - 9)]
+    content = digest(folder)
+    assert receipt["content-digest"] == content
+    assert post(folder, FIRST, FIRST, wrong_digest(PENPOT, 2)) == [
+        ("duplicate", 6, BATCHES[0]),
+        ("duplicate", 6, BATCHES[0]),
+        ("quarantined", 0, BATCHES[2]),
+    ]
+    assert traces(folder, PENPOT) == set()
+    check(folder)
+    content = digest(folder)
+    rebuild(places_of(folder))
+    assert digest(folder) == content
+    check(folder)
+    later = body_of(rows(2, 90), instance=PENPOT, batch_id=BATCHES[7], batch_seq=7)
+    assert post(folder, later, later) == [("accepted", 2, BATCHES[7]), ("duplicate", 2, BATCHES[7])]
+    check(folder)
+
+
+def test_a_report_is_erased_with_its_instance_and_counted_once(folder: Path) -> None:
+    report = legacy_report(**{"total-users": 7})
+    receipt = erase_here(folder, "instance", INSTANCE)
+    assert receipt["removed"]["reports"] == 1
+    assert ask(folder, "SELECT count(*) FROM reports") == [(0,)]
+    assert traces(folder, INSTANCE) == set()
+    check(folder)
+    assert [status for status, *_ in post(folder, report)] == ["duplicate"]
+    assert traces(folder, INSTANCE) == set()
+    check(folder)
+
+
+def test_an_old_copy_of_the_warehouse_is_refused_until_it_is_rebuilt(folder: Path) -> None:
+    old = shutil.copy(folder / "w.duckdb", folder.parent / "old.duckdb")
+    content = erase_here(folder, "instance", PENPOT)["content-digest"]
+    shutil.copy(old, folder / "w.duckdb")
+    with pytest.raises(DatabaseError, match=r"from before an erasure .* rebuild"):
+        open_store(places_of(folder))
+    assert traces(folder, PENPOT) == {"w.duckdb"}
+    rebuild(places_of(folder))
+    assert digest(folder) == content
+    assert traces(folder, PENPOT) == set()
+
+
+# --- when it goes wrong ---------------------------------------------------------------------------------------------
+
+DIE = """
+import functools, importlib, os, signal, sys
+module, name, when, nth = sys.argv[1:5]
+target = importlib.import_module(module)
+real, calls = getattr(target, name), 0
+
+@functools.wraps(real)
+def dying(*args, **kwargs):
+    global calls
+    calls += 1
+    if when == "before" and calls == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = real(*args, **kwargs)
+    if when == "after" and calls == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+setattr(target, name, dying)
+from receiver.__main__ import main
+main(sys.argv[5:], prog_name="python -m receiver")
+"""
+
+MOMENTS = [
+    ("receiver.erase", "remove_bodies", "after", 1),
+    ("receiver.landfill", "rewrite", "after", 3),
+    ("receiver.erase", "erase_rows", "after", 2),
+    ("receiver.warehouse", "replace_database", "before", 1),
+    ("receiver.warehouse", "write_anew", "after", 1),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "when", "nth"), MOMENTS, ids=lambda value: str(value).rpartition(".")[2])
+def test_an_erasure_that_was_killed_is_finished_by_the_next_start(
+    folder: Path, module: str, name: str, when: str, nth: int
+) -> None:
+    place = ["--warehouse", str(folder / "w.duckdb")]
+    line = [sys.executable, "-c", DIE, module, name, when, str(nth), "erase", *place, "--profile", str(PROFILE)]
+    killed = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, ""), killed.stderr
+    assert post(folder, FIRST) == [("duplicate", 6, BATCHES[0])]
+    assert traces(folder, PROFILE) == set()
+    (receipt,) = tombstones.read(places_of(folder).tombstones).erasures
+    assert receipt.finished_at is not None
+    assert (receipt.removed["events"], receipt.removed["landfill-records"]) == (7, 10)
+    check(folder)
+
+
+def test_a_file_that_an_erasure_did_not_finish_is_found_by_the_server(folder: Path) -> None:
+    place = ["--warehouse", str(folder / "w.duckdb")]
+    line = [sys.executable, "-c", DIE, *map(str, MOMENTS[1]), "erase", *place, "--instance", str(PENPOT)]
+    assert subprocess.run(line, capture_output=True, timeout=60, check=False).returncode == -signal.SIGKILL
+    with running(folder) as receiver:
+        assert '"finished_erasures": 1' in receiver.log
+        assert receiver.receipt(FIRST)["status"] == "duplicate"
+        busy = command(folder, "erase", "--instance", str(OTHER))
+        assert (busy.returncode, "in use by another process" in busy.stderr) == (1, True)
+    assert traces(folder, PENPOT) == set()
+    assert traces(folder, OTHER) != set()
+
+
+@pytest.mark.parametrize("words", [[], ["--profile", str(UUID(int=0))], ["--profile", "ana@example.org"]])
+def test_what_names_nobody_erases_nothing(tmp_path: Path, words: list[str]) -> None:
+    assert command(tmp_path, "erase", *words).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_that_nobody_is_known_to_hold_takes_every_body(folder: Path) -> None:
+    receipt = erase_here(folder, "profile", UUID(int=4711))
+    assert receipt["removed"] == dict.fromkeys(receipt["removed"], 0) | {"quarantine-bodies": 4, "landfill-records": 6}
+    assert list((folder / "w.quarantine").iterdir()) == []
+    check(folder)
+
+
+def test_what_is_no_record_goes_too_since_it_cannot_be_read(folder: Path) -> None:
+    path = day_file(folder)
+    first = next(landfill.scan(path))
+    data = bytearray(path.read_bytes())
+    data[first.carried_at + 20] ^= 1
+    path.write_bytes(data)
+    receipt = erase_here(folder, "profile", PROFILE)
+    assert receipt["removed"]["landfill-damaged-bytes"] == first.end
+    assert traces(folder, PROFILE) == set()
+    check(folder)
