@@ -250,7 +250,8 @@ def list_bodies(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 def forget_bodies(con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
     """Note that these quarantined bodies are no longer kept."""
-    con.execute("UPDATE quarantine SET body = NULL WHERE list_contains(?, body)", [list(names)])
+    if names:
+        con.execute("UPDATE quarantine SET body = NULL WHERE list_contains(?, body)", [list(names)])
 
 
 def wal_of(path: Path) -> Path:
