@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import click
+import duckdb
 import msgspec
 import requests
 
@@ -207,6 +208,11 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
         done = erase_id(places, "instance" if instance else "profile", wanted)
     except InUseError as error:
         raise click.ClickException(f"{error}: stop it, then erase; the next start finishes what was begun") from None
+    except (OSError, duckdb.Error) as error:
+        raise click.ClickException(
+            f"stopped by {type(error).__name__}: an erasure needs room for a second copy of the warehouse and of a day "
+            "of the landfill; the next start, or the same command again, finishes what was begun"
+        ) from None
     click.echo(msgspec.json.encode(done).decode())
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -258,6 +259,16 @@ def test_what_comes_later_is_loaded_and_can_be_erased_again(folder: Path) -> Non
     kept = command(folder, "erase", "--receipts").stdout.splitlines()
     assert [json.loads(line)["number"] for line in kept] == [1, 2]
     assert json.loads(kept[1]) == receipt
+
+
+def test_what_comes_later_is_stamped_later_although_the_clock_went_back(folder: Path) -> None:
+    erase_here(folder, "profile", PROFILE)
+    later = body_of([of_profile()], instance=PENPOT, batch_id=BATCHES[7], batch_seq=7)
+    with open_store(places_of(folder)) as store:
+        store.clock = lambda: datetime(2020, 1, 1, tzinfo=UTC)
+        assert receive(store, [prepare(later)])[0].status == "accepted"
+    rebuild(places_of(folder))
+    assert ask(folder, EVENTS_OF_IT) == [(1,)]
 
 
 # --- an instance ----------------------------------------------------------------------------------------------------
