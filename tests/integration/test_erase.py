@@ -231,18 +231,20 @@ def test_a_profile_leaves_no_trace_in_any_file_and_the_rest_stays(folder: Path) 
     check(folder)
 
 
-def test_a_rebuild_after_an_erasure_makes_the_same_content(folder: Path) -> None:
+@pytest.mark.parametrize(("scope", "wanted", "events"), [("profile", PROFILE, 7), ("instance", PENPOT, 9)])
+def test_a_rebuild_after_an_erasure_makes_the_same_content(
+    folder: Path, scope: Scope, wanted: UUID, events: int
+) -> None:
     old = shutil.copytree(folder / "w.landfill", folder.parent / "old")
-    content = erase_here(folder, "profile", PROFILE)["content-digest"]
+    content = erase_here(folder, scope, wanted)["content-digest"]
     for copied in (False, True):
         if copied:  # a landfill from before the erasure, in the place of the one that was written anew
             shutil.rmtree(folder / "w.landfill")
             shutil.copytree(old, folder / "w.landfill")
         rebuild(places_of(folder))
         assert digest(folder) == content
-        assert traces(folder, PROFILE) == set()
-        check(folder)
-    assert ask(folder, "SELECT cause, sum(events) FROM removed GROUP BY cause") == [("erase", 7)]
+        assert traces(folder, wanted) == set()
+        assert check(folder).removed == {"erase": events}
 
 
 def test_what_comes_later_is_loaded_and_can_be_erased_again(folder: Path) -> None:
@@ -385,6 +387,14 @@ def test_a_file_that_an_erasure_did_not_finish_is_found_by_the_server(folder: Pa
         assert (busy.returncode, "in use by another process" in busy.stderr) == (1, True)
     assert traces(folder, PENPOT) == set()
     assert traces(folder, OTHER) != set()
+
+
+def test_a_start_refuses_a_damaged_file_of_tombstones(folder: Path) -> None:
+    erase_here(folder, "profile", PROFILE)
+    path = places_of(folder).tombstones
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DatabaseError, match=f"{path} cannot be read .* put its backup in place"):
+        open_store(places_of(folder))
 
 
 @pytest.mark.parametrize("words", [[], ["--profile", str(UUID(int=0))], ["--profile", "ana@example.org"]])
