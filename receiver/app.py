@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.resources import files
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from penpot_telemetry.wire.limits import MIB
@@ -38,14 +39,17 @@ log = structlog.get_logger("receiver")
 T = TypeVar("T")
 
 UNAUTHORIZED = 401
+METHOD_NOT_ALLOWED = 405
 BUSY_SECONDS = 5
 BROKEN_SECONDS = 30
 MOST_BATCHES = 10_000
 
+DESCRIPTION = (files("receiver") / "openapi.json").read_bytes()
+
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * MIB
 
-ERRORS = {400: "bad-parameter", 404: "not-found", 405: "method-not-allowed"}
+ERRORS = {400: "bad-parameter", 404: "not-found", METHOD_NOT_ALLOWED: "method-not-allowed"}
 
 
 @dataclass(slots=True)
@@ -256,8 +260,14 @@ async def front(request: Request) -> Response:
             "service": "penpot-telemetry receiver",
             "deliver": "POST /telemetry",
             "ask": ["/status", "/instances", "/instances/{instance-id}/batches", "/healthz", "/readyz", "/metrics"],
+            "description": "/openapi.json",
         },
     )
+
+
+async def openapi(request: Request) -> Response:
+    """The description of this face, as it is in the package."""
+    return Response(DESCRIPTION, media_type="application/json")
 
 
 async def healthz(request: Request) -> Response:
@@ -381,11 +391,19 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return await answer_failure(request, error)
     state_of(request).metrics.refused.labels(str(error.status_code)).inc()
-    headers = dict(error.headers or {})
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(methods_at(request))
     if request.method == "POST":
         headers["connection"] = "close"
     word = ERRORS.get(error.status_code, "refused")
     return answer(error.status_code, {"error": word, "message": error.detail}, headers)
+
+
+def methods_at(request: Request) -> list[str]:
+    """What the path of a request may be asked with. Starlette names the methods of the first route there only."""
+    here = [route for route in ROUTES if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 async def answer_failure(request: Request, error: Exception) -> Response:
@@ -407,6 +425,7 @@ ROUTES = [
     Route("/metrics", metrics),
     # Reading: whatever tells something of the events or of who sent them.
     Route("/", front),
+    Route("/openapi.json", openapi),
     Route("/status", status),
     Route("/instances", list_instances),
     Route("/instances/{instance_id:uuid}/batches", batches),
