@@ -54,7 +54,7 @@ crash: $(READY)  ## kill sender and receiver at every point, N schedules: make c
 	@$(BIN)/python -m tests.crash --n $(or $(N),100) --seed $(or $(SEED),1) --jobs 2
 
 lock: $(READY)  ## renew requirements.lock (hashes, no addresses)
-	@uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and what the demo left
 	@rm -rf $(VENV) demo-data build *.egg-info .mypy_cache .ruff_cache .hypothesis
