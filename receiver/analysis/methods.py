@@ -1125,8 +1125,8 @@ class Questions(ABC):
 
         Traps: a release appears on the day it is first seen anywhere, not when it was published. Releases are plain
         numbers (2.18.0), higher than any seen before; builds with a suffix are none. Median and P90 are those of a
-        Kaplan-Meier curve, NULL while fewer than that share has upgraded. Repeated and overlapping batches move
-        nothing; a new instance id ends one history and begins none.
+        Kaplan-Meier curve, NULL while fewer than that share has upgraded. Repeated batches and bots move nothing; a
+        new instance id ends one history and begins none.
 
         Columns:
             version: the release
@@ -1175,8 +1175,9 @@ class Questions(ABC):
         with it until the hidden ones together reach the threshold.
 
         Traps: the version is the one that sent the batch: days that arrive after an upgrade, as after an outage,
-        count for the newer version. Builds with a suffix are versions of their own. Repeated and overlapping
-        batches and bots move nothing; a copied machine under one id counts once, under the version heard last.
+        count for the newer version. Builds with a suffix are versions of their own. An overlapping page that is
+        sent again after an upgrade counts for the newer version, too. Repeated batches and bots move nothing; a
+        copied machine under one id counts once, under the version heard last.
 
         Columns:
             day: the day, UTC

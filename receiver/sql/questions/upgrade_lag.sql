@@ -5,9 +5,9 @@
 -- denominator: instances, all of them; those not upgraded are followed up to their last event, then leave the count (censored)
 -- coverage: instances with an event in the days asked for, of those with one in them or in the 27 days before
 -- suppression: a release with 1 to below the threshold of instances is NULL; upgraded by itself, and with it the two lags
--- lateness: days that arrive late, after an upgrade, name the newer version and shorten the lag by as much
+-- lateness: days that arrive after an upgrade, late or once more in an overlapping page, name the newer version and shorten the lag by as much
 -- epoch: a release that was out before the first day held appears when first heard of; those of the first four weeks are marked (is_warmup)
--- traps: a release appears on the day it is first seen anywhere, not when it was published. Releases are plain numbers (2.18.0), higher than any seen before; builds with a suffix are none. Median and P90 are those of a Kaplan-Meier curve, NULL while fewer than that share has upgraded. Repeated and overlapping batches move nothing; a new instance id ends one history and begins none
+-- traps: a release appears on the day it is first seen anywhere, not when it was published. Releases are plain numbers (2.18.0), higher than any seen before; builds with a suffix are none. Median and P90 are those of a Kaplan-Meier curve, NULL while fewer than that share has upgraded. Repeated batches and bots move nothing; a new instance id ends one history and begins none
 -- unit: instances
 -- audience: public
 -- chart: bars y=version x=median_days,p90_days sort=release

@@ -7,7 +7,7 @@
 -- suppression: a version from 1 to below the threshold of instances is NULL on that day, and the next larger with it until the hidden ones together reach the threshold
 -- lateness: open days can still move
 -- epoch: does not matter
--- traps: the version is the one that sent the batch: days that arrive after an upgrade, as after an outage, count for the newer version. Builds with a suffix are versions of their own. Repeated and overlapping batches and bots move nothing; a copied machine under one id counts once, under the version heard last
+-- traps: the version is the one that sent the batch: days that arrive after an upgrade, as after an outage, count for the newer version. Builds with a suffix are versions of their own. An overlapping page that is sent again after an upgrade counts for the newer version, too. Repeated batches and bots move nothing; a copied machine under one id counts once, under the version heard last
 -- unit: instances
 -- audience: public
 -- chart: lines x=day y=share color=version format=%
