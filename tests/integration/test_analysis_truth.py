@@ -358,7 +358,7 @@ def test_lateness_is_the_true_one(bad_road: Road) -> None:
     for row in rows:
         by_late: Counter[int] = Counter()
         for (day, late), n in came.items():
-            if (today - day).days >= row["late_days"]:
+            if (today - day).days >= max(0, row["late_days"]):  # a clock that is ahead names days to come
                 by_late[late] += n
         assert row["events"] == by_late.total()
         assert row["arrived"] == sum(n for late, n in by_late.items() if late <= row["late_days"])
