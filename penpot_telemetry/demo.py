@@ -267,6 +267,8 @@ def tell_next(console: Console, warehouse: Path, seconds: float) -> None:
     console.print(f"\n{seconds:.0f} seconds. The warehouse is [bold]{shown}[/bold]. Try:")
     for command, what in (
         (f"{python} -m receiver status --warehouse {shown}", "the account of the receiver, and whether it adds up"),
+        (f"{python} -m receiver ask --warehouse {shown} active_profiles", "ask it how many people used Penpot"),
+        (f"{python} -m receiver ask --list", "the other questions; --chart draws an answer"),
         (f"{python} -m receiver --warehouse {shown}", "serve it again: senders may POST to http://127.0.0.1:6070/"),
         ("make notebooks", "run the notebooks, which explain each stage"),
     ):
