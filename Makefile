@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types notebooks bench fuzz crash lock clean
+.PHONY: help install demo test lint types notebooks bench fuzz crash abuse lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -52,6 +52,9 @@ fuzz: $(READY)  ## throw damaged bytes at the readers for a minute
 
 crash: $(READY)  ## kill sender and receiver at every point, N schedules: make crash N=1000
 	@$(BIN)/python -m tests.crash --n $(or $(N),100) --seed $(or $(SEED),1) --jobs 2
+
+abuse: $(READY)  ## abuse the running receiver, SCALE times the short form: make abuse SCALE=20
+	@$(BIN)/python -m tests.abuse --scale $(or $(SCALE),20)
 
 lock: $(READY)  ## renew requirements.lock (hashes, no addresses)
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --python-version 3.11 --upgrade pyproject.toml -o requirements.lock

@@ -133,11 +133,15 @@ async def take(request: Request) -> Response:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
-    with held_body(state) as hold:
-        with one_arriving(state):
-            body = await read_body(request, state, hold)
-        with one_under_way(state):
-            receipt = await receive_body(state, body)
+    try:
+        with held_body(state) as hold:
+            with one_arriving(state):
+                body = await read_body(request, state, hold)
+            with one_under_way(state):
+                receipt = await receive_body(state, body)
+    except asyncio.CancelledError:  # only ever by the end of a shutdown's time
+        message = "the receiver stops: send this batch again later"
+        raise NotTakenError(503, "stopping", message, retry_after=BUSY_SECONDS, unread=False) from None
     return answer(200, receipt)
 
 

@@ -12,8 +12,14 @@ from pathlib import Path
 import requests
 
 from tests.abuse.load import NOT_NOW, Ground, honest_senders, make_parcel
-from tests.abuse.wire import dial, post_of
+from tests.abuse.wire import dial, post_of, read_answers
 from tests.integration.receiving import wait_until
+
+ENOUGH = 20
+"""Batches that must have landed before anything is done to the receiver."""
+
+SLACK = 10.0
+"""Seconds after the limit of a shutdown in which the process may still write, close and go."""
 
 UNLIMITED = resource.RLIM_INFINITY
 PAGE = 200
@@ -86,33 +92,53 @@ def ask_once(ground: Ground, body: bytes) -> tuple[int, str | None]:
     return answer.status_code, answer.headers.get("retry-after")
 
 
+def drown(ground: Ground, ballast: Path, seconds: float = 1.0) -> None:
+    """A disk that is full for some seconds, by a file that is none of the receiver's."""
+    run_out(ground, seconds, lambda: fill(ballast), ballast.unlink)
+
+
+def stunt(ground: Ground, seconds: float) -> None:
+    """Files that may not grow, for some seconds."""
+    run_out(
+        ground,
+        seconds,
+        lambda: limit_files(ground, largest_file(ground) + 100),
+        lambda: limit_files(ground, UNLIMITED),
+    )
+
+
 # --- a signal, a kill -----------------------------------------------------------------------------------------------
 
 
-def terminate(ground: Ground) -> float:
-    """SIGTERM while batches come in and a slow body is under way; seconds until the process was gone."""
+def terminate(ground: Ground) -> None:
+    """SIGTERM while batches come in and a slow body is under way; then a start on what is left."""
+    limit = float(ground.environ["RECEIVER_SHUTDOWN_SECONDS"])
     with dial(ground.port) as slow, honest_senders(ground, 4):
         slow.sendall(post_of(b"", "content-length: 100", sized=False) + b"{")
-        wait_until(lambda: len(ground.book.taken) > 20)
+        wait_until(lambda: len(ground.book.taken) > ENOUGH)
         assert ground.memory
         began = time.monotonic()
         code = ground.receiver.stop()
         took = time.monotonic() - began
-    if code:
-        ground.book.problems.append(f"SIGTERM ended with {code}")
-    return took
+        ((status, _),) = read_answers(slow, 1)
+    if status not in NOT_NOW:
+        ground.book.problems.append(f"a body that SIGTERM cut off was answered {status}")
+    if code or took > limit + SLACK:
+        ground.book.problems.append(f"SIGTERM ended with {code} after {took:.1f} s")
+    ground.restart()
 
 
-def kill(ground: Ground) -> None:
+def kill(ground: Ground, times: int) -> None:
     """kill -9 while batches come in, and a start on what is left, under the same load."""
-    with honest_senders(ground, 4):
-        before = len(ground.book.taken)
-        wait_until(lambda: len(ground.book.taken) > before + 20)
-        assert ground.memory
-        ground.receiver.kill()
-        ground.restart()
-        before = len(ground.book.taken)
-        wait_until(lambda: len(ground.book.taken) > before + 5)
+    for _ in range(times):
+        with honest_senders(ground, 4):
+            before = len(ground.book.taken)
+            wait_until(lambda before=before: len(ground.book.taken) > before + ENOUGH)
+            assert ground.memory
+            ground.receiver.kill()
+            ground.restart()
+            before = len(ground.book.taken)
+            wait_until(lambda before=before: len(ground.book.taken) > before)
 
 
 HOLD = """

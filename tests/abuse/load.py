@@ -16,10 +16,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+from click.testing import CliRunner
 
 from penpot_telemetry.wire.batch import encode_events
 from penpot_telemetry.wire.payload import EventsBatch, build_events, digest_events
-from tests.integration.receiving import HEADERS, Running, ask, command, rows, running
+from receiver.__main__ import main
+from tests.integration.receiving import HEADERS, Running, ask, rows, running
 
 HONEST = UUID("900d900d-900d-4900-8900-900d900d900d")
 """The instance of every honest batch."""
@@ -66,7 +68,7 @@ class Book:
     unanswered: list[Parcel] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    repeats: int = 0
+    refusals: Counter[int] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _next: int = 0
 
@@ -83,6 +85,7 @@ class Book:
                 self.unanswered.append(parcel)
             elif status in NOT_NOW:
                 self.refused.append(parcel)
+                self.refusals[status] += 1
             elif status == 200:
                 self.taken.append(parcel)
                 self.seconds.append(seconds)
@@ -224,7 +227,6 @@ def deliver_rest(ground: Ground) -> None:
             book.problems.append(f"a batch is answered {status} when the abuse is over")
             break
         book.check(parcel, content, "accepted", "duplicate")
-        book.repeats += 1
     line.close()
 
 
@@ -244,9 +246,9 @@ def compare(ground: Ground) -> None:
         book.problems.append(f"{len(wrong)} batches have another digest or number of events")
     if not book.problems and len(there) != len(expected) + 1:  # the new one at the end
         book.problems.append(f"{len(there)} batches are there of {len(expected) + 1}")
-    checked = command(ground.folder, "check")
-    if checked.returncode:
-        book.problems.append(f"check: {checked.stdout}{checked.stderr}")
+    checked = CliRunner().invoke(main, ["check", "--warehouse", str(ground.folder / "w.duckdb")])
+    if checked.exit_code:
+        book.problems.append(f"check: {checked.output}")
 
 
 def compare_answers(ground: Ground) -> None:

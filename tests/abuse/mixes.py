@@ -9,7 +9,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 from penpot_telemetry.wire.limits import MIB
-from tests.abuse.bodies import STRANGER, Bad, bombs, mistake
+from tests.abuse.bodies import STRANGER, Bad, bombs, costly_bomb, mistake
 from tests.abuse.load import Ground, Line, make_parcel
 from tests.abuse.wire import dial, post_of, read_answers, reset, talk
 from tests.integration.receiving import body_of, rows
@@ -29,7 +29,8 @@ def throw(ground: Ground, line: Line, bad: Bad) -> None:
 
 
 def throw_bombs(ground: Ground, rounds: int) -> None:
-    """Every bomb, from two sides at once."""
+    """Every bomb, from two sides at once; when it is more than once, the costly one too."""
+    thrown = [*bombs(), *([costly_bomb()] if rounds > 1 else [])]
 
     def side(some: Sequence[Bad]) -> None:
         line = Line(ground.port)
@@ -38,7 +39,7 @@ def throw_bombs(ground: Ground, rounds: int) -> None:
         line.close()
 
     with ThreadPoolExecutor(2) as sides:
-        list(sides.map(side, [bombs()[start::2] for start in (0, 1)] * rounds))
+        list(sides.map(side, [thrown[start::2] for start in (0, 1)] * rounds))
 
 
 def send_mixed(ground: Ground, part: float, count: int, seed: int = 1) -> None:
@@ -116,9 +117,14 @@ class Drip:
         self._socket.close()
 
 
-def drip_all(ground: Ground, seconds: float, start: bytes, slowly: bytes) -> None:
-    """SLOW connections, a byte every TICK on each."""
-    drips = [Drip(ground, start, slowly) for _ in range(SLOW)]
+def drip_slowly(ground: Ground, seconds: float) -> None:
+    """SLOW connections, a byte every TICK: heads that never end, bodies that never end, and nothing at all."""
+    kinds = (
+        (b"POST /telemetry HTTP/1.1\r\n", b"x-header: value\r\n"),
+        (post_of(b"", "content-length: 1000000", sized=False), b"{ "),
+        (b"", b""),
+    )
+    drips = [Drip(ground, *kinds[number % len(kinds)]) for number in range(SLOW)]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for drip in drips:
@@ -126,21 +132,6 @@ def drip_all(ground: Ground, seconds: float, start: bytes, slowly: bytes) -> Non
         time.sleep(TICK)
     for drip in drips:
         drip.close()
-
-
-def drip_heads(ground: Ground, seconds: float) -> None:
-    """Heads that never end."""
-    drip_all(ground, seconds, b"POST /telemetry HTTP/1.1\r\n", b"x-header: value\r\n")
-
-
-def drip_bodies(ground: Ground, seconds: float) -> None:
-    """Bodies that never end."""
-    drip_all(ground, seconds, post_of(b"", "content-length: 1000000", sized=False), b"{ ")
-
-
-def hold_nothing(ground: Ground, seconds: float) -> None:
-    """Connections on which nothing is ever said."""
-    drip_all(ground, seconds, b"", b"")
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -194,7 +185,7 @@ def expect(ground: Ground, _: random.Random) -> None:
     body = small_batch()
     with dial(ground.port) as connection:
         connection.sendall(post_of(body, "expect: 100-continue")[: -len(body)])
-        ((status, content),) = read_answers(connection, 1)
+        ((status, content),) = read_answers(connection, 1, interim=True)
         if status == 100:
             connection.sendall(body)
             ((status, content),) = read_answers(connection, 1)

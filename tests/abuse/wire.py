@@ -33,8 +33,8 @@ def talk(port: int, data: bytes, answers: int = 1) -> list[tuple[int, bytes]]:
         return read_answers(connection, answers)
 
 
-def read_answers(connection: socket.socket, most: int) -> list[tuple[int, bytes]]:
-    """Status and content of the next answers; a 100 counts as one."""
+def read_answers(connection: socket.socket, most: int, *, interim: bool = False) -> list[tuple[int, bytes]]:
+    """Status and content of the next answers; a 100 counts as one when `interim`, and is passed over otherwise."""
     end = time.monotonic() + WAIT
     found: list[tuple[int, bytes]] = []
     data, open_still = b"", True
@@ -42,7 +42,8 @@ def read_answers(connection: socket.socket, most: int) -> list[tuple[int, bytes]
         one = split_answer(data, open_still)
         if one is not None:
             status, content, data = one
-            found.append((status, content))
+            if interim or status >= 200:
+                found.append((status, content))
         elif open_still:
             connection.settimeout(max(0.01, end - time.monotonic()))
             try:
