@@ -18,7 +18,7 @@ from tests.integration.receiving import wait_until
 ENOUGH = 20
 """Batches that must have landed before anything is done to the receiver."""
 
-SLACK = 10.0
+SLACK = 20.0
 """Seconds after the limit of a shutdown in which the process may still write, close and go."""
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -71,7 +71,7 @@ def largest_file(ground: Ground) -> int:
 def run_out(ground: Ground, seconds: float, close: Callable[[], None], reopen: Callable[[], None]) -> None:
     """No room for some seconds, then room again; the senders never stop. 503 with Retry-After in between."""
     with honest_senders(ground, size=PAGE):
-        wait_until(lambda: len(ground.book.taken) > 3)
+        wait_until(lambda: len(ground.book.taken) > 3, 60)
         close()
         wait_until(lambda: ground.book.refused, 60)
         status, retry_after = ask_once(ground, make_parcel(ground.book.number(), PAGE).body)
@@ -115,7 +115,7 @@ def terminate(ground: Ground) -> None:
     limit = float(ground.environ["RECEIVER_SHUTDOWN_SECONDS"])
     with dial(ground.port) as slow, honest_senders(ground, 4):
         slow.sendall(post_of(b"", "content-length: 100", sized=False) + b"{")
-        wait_until(lambda: len(ground.book.taken) > ENOUGH)
+        wait_until(lambda: len(ground.book.taken) > ENOUGH, 60)
         assert ground.memory
         began = time.monotonic()
         code = ground.receiver.stop()
@@ -133,12 +133,12 @@ def kill(ground: Ground, times: int) -> None:
     for _ in range(times):
         with honest_senders(ground, 4):
             before = len(ground.book.taken)
-            wait_until(lambda before=before: len(ground.book.taken) > before + ENOUGH)
+            wait_until(lambda before=before: len(ground.book.taken) > before + ENOUGH, 60)
             assert ground.memory
             ground.receiver.kill()
             ground.restart()
             before = len(ground.book.taken)
-            wait_until(lambda before=before: len(ground.book.taken) > before)
+            wait_until(lambda before=before: len(ground.book.taken) > before, 60)
 
 
 HOLD = """

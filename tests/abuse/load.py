@@ -26,7 +26,7 @@ from tests.integration.receiving import HEADERS, Running, ask, rows, running
 HONEST = UUID("900d900d-900d-4900-8900-900d900d900d")
 """The instance of every honest batch."""
 
-NOT_NOW = (429, 503)
+NOT_NOW = (408, 429, 503)
 """Answers that mean: not taken, send it again later."""
 
 UNHURRIED = {"RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "100000000"}

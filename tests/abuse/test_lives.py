@@ -40,7 +40,7 @@ def test_a_warehouse_that_another_process_has_open_is_not_served(tmp_path: Path)
 
 def test_a_batch_that_is_gone_and_one_that_is_there_twice_are_found(tmp_path: Path) -> None:
     with abused(tmp_path) as ground, honest_senders(ground):
-        wait_until(lambda: len(ground.book.taken) > 5)
+        wait_until(lambda: len(ground.book.taken) > 5, 60)
     assert ground.book.problems == []
     gone, doubled, changed = (str(parcel.batch_id) for parcel in ground.book.taken[:3])
     with duckdb.connect(str(tmp_path / "w.duckdb")) as con:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 HEAD_END = b"\r\n\r\n"
-WAIT = 20.0
+WAIT = 60.0
 """Seconds after which a request that is neither answered nor hung up on counts as a hang."""
 
 
