@@ -79,13 +79,13 @@ def list_mixes(scale: int) -> list[Mix]:
     """Every mix, `scale` times as long as in the short form."""
     return [
         Mix("bombs", partial(mixes.throw_bombs, rounds=1 + scale // 10), {}),
-        Mix("100 % invalid", partial(mixes.send_mixed, part=1.0, count=160 * scale)),
-        Mix("50 % invalid", partial(mixes.send_mixed, part=0.5, count=160 * scale)),
-        Mix("5 % invalid", partial(mixes.send_mixed, part=0.05, count=160 * scale)),
+        Mix("100 % invalid", partial(mixes.send_mixed, part=1.0, count=100 * scale)),
+        Mix("50 % invalid", partial(mixes.send_mixed, part=0.5, count=100 * scale)),
+        Mix("5 % invalid", partial(mixes.send_mixed, part=0.05, count=100 * scale)),
         Mix("200 slow connections", partial(mixes.drip_slowly, seconds=2.5 * scale), TIGHT | IMPATIENT),
-        Mix("odd requests", partial(mixes.ask_oddly, count=120 * scale)),
+        Mix("odd requests", partial(mixes.ask_oddly, count=80 * scale)),
         Mix("tiny batches", partial(mixes.send_tiny, count=500 * scale)),
-        Mix("too many at once", partial(mixes.send_tiny, count=200 * scale), TIGHT | {"RECEIVER_UNDER_WAY": "2"}),
+        Mix("too many at once", partial(mixes.send_tiny, count=100 * scale), TIGHT | {"RECEIVER_UNDER_WAY": "2"}),
         Mix("damaged requests", partial(ask_damaged, count=2000 * scale), TIGHT | IMPATIENT),
         Mix("files may not grow", partial(lives.stunt, seconds=scale), alone=True),
         Mix("SIGTERM", lives.terminate, TIGHT | {"RECEIVER_SHUTDOWN_SECONDS": "2"}, alone=True),

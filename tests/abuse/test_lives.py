@@ -25,8 +25,6 @@ def test_a_full_disk_is_answered_503_until_there_is_room(tmp_path: Path) -> None
 
 
 def test_a_warehouse_that_another_process_has_open_is_not_served(tmp_path: Path) -> None:
-    with running(tmp_path) as receiver:
-        receiver.stop()
     path = tmp_path / "w.duckdb"
     line = [sys.executable, "-m", "receiver", "--warehouse", str(path), "--port", "0"]
     with held_by_another(path):

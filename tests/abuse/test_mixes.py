@@ -14,7 +14,7 @@ LEAST: Mapping[str, Mapping[str, int]] = {
     "bombs": {"quarantined too-large": 5, "quarantined bad-fressian": 6},
     "100 % invalid": {"quarantined not-json": 10, "quarantined bad-blob": 5},
     "200 slow connections": {"408": SLOW // 3, "no answer": SLOW // 3},
-    "odd requests": {"accepted": 120 // len(KINDS), "400": 1},
+    "odd requests": {"accepted": 80 // len(KINDS), "400": 1},
     "damaged requests": {"400": 500, "accepted": 10, "quarantined not-json": 100},
 }
 """Answers without which a mix has not done what it is for."""
