@@ -12,6 +12,7 @@ import altair as alt
 import polars as pl
 
 from receiver.analysis.cards import SHARED_COLUMNS, Card
+from receiver.analysis.footing import PAGE_LINES, drawn_rows, say_nothing, shorten, stand
 
 COLORS = ["#3b6fb6", "#d9822b", "#3f9b6c", "#b5475a", "#7a5cab", "#8c7351", "#3aa1b5", "#b89b2e", "#6b7280", "#c05fa0"]
 GREY, OLD = "#6b7280", "#c3c8d0"
@@ -21,41 +22,103 @@ MANY_DAYS, TICKS = 200, 8
 CELLS = 18
 """Cells beside one another that have room for a number each."""
 
+NARROW = 480
+LETTER, BESIDE = 7, 90  # pixels of a letter at most, and of what else is beside a field
+PADDING = {"left": 12, "right": 12, "top": 4, "bottom": 4}  # a reader's font may be wider than the one measured here
+
+ON_DARK = ["#6ea3ea", "#efa050", "#5cc08c", "#e5788a", "#a78bda", "#c0a27c", "#5fc3d6", "#dcc25a", "#a0a8b5", "#e08cc4"]
+DARKENED = dict(zip(COLORS, ON_DARK, strict=True)) | {OLD: "#5b6472", GREY: "#a0a8b5"}
+LIGHT = {"text": "#374151", "faint": "#e5e7eb", "paper": "#ffffff"}
+DARK = {"text": "#d5dae3", "faint": "#3a414d", "paper": "#181b21"}
+
+UNSHOWABLE = r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+"""Not allowed in XML, or able to turn round the text beside them."""
+
 STATES = alt.Scale(domain=["closed", "open"], range=[[1, 0], [4, 3]])
 
 
 def draw(card: Card, frame: pl.DataFrame) -> alt.Chart:
     """The chart that a card asks for. An answer of nothing, or of nothing that may be shown, says so in words."""
+    title = alt.Title(
+        card.title, subtitle=subtitles(card, frame), anchor="start", fontSize=16, subtitleColor=GREY, offset=12
+    )
+    chart = plot(card, drawn_rows(card, frame)).properties(title=title).configure_view(strokeWidth=0)
+    drawn: alt.Chart = chart.configure_axis(gridColor="#e5e7eb").configure_legend(
+        orient="top", title=None, labelLimit=220, symbolOpacity=1
+    )
+    return drawn
+
+
+def draw_for_page(card: Card, frame: pl.DataFrame, *, width: int, is_dark: bool) -> dict[str, Any]:
+    """The same as a specification for a page: about `width` pixels wide, and without the title, which the page has."""
+    theme = DARK if is_dark else LIGHT
+    is_narrow = width < NARROW
+    longest_label = 110 if is_narrow else 200
+    spec: dict[str, Any] = refit(plot(card, drawn_rows(card, frame, PAGE_LINES)).to_dict(), DARKENED if is_dark else {})
+    if "spec" in spec:  # groups of bars do not fit themselves
+        letters = max(len(label) for label in frame[card.chart.y[0]].cast(pl.String).to_list())
+        spec["spec"]["width"] = width - min(longest_label, letters * LETTER) - BESIDE
+    else:
+        spec["width"], spec["autosize"] = width, {"type": "fit-x", "contains": "padding"}
+    text, faint = theme["text"], theme["faint"]
+    spec["config"] = {
+        "background": theme["paper"],
+        "aria": False,
+        "padding": PADDING,
+        "font": "Arial, Helvetica, sans-serif",
+        "view": {"strokeWidth": 0},
+        "axis": {
+            "gridColor": faint,
+            "domainColor": faint,
+            "tickColor": faint,
+            "labelColor": text,
+            "titleColor": text,
+            "labelFontSize": 11,
+            "labelLimit": longest_label,
+            "titleFontWeight": "normal",
+        },
+        "header": {"labelColor": text},
+        "legend": {
+            "orient": "top",
+            "title": None,
+            "labelColor": text,
+            "labelFontSize": 11,
+            "labelLimit": 120,
+            "columns": 3 if is_narrow else 5,
+            "symbolOpacity": 1,
+        },
+    }
+    return spec
+
+
+def refit(part: Any, colors: dict[str, str]) -> Any:
+    """A specification in other colours, and without what was meant for one width; the data stay as they are."""
+    match part:
+        case dict():
+            dropped = {"config", "labelLimit"} | ({"columns"} if "symbolStrokeWidth" in part else set())
+            return {
+                key: value if key in {"datasets", "domain", "sort"} else refit(value, colors)
+                for key, value in part.items()
+                if key not in dropped
+            }
+        case list():
+            return [refit(one, colors) for one in part]
+        case str():
+            return colors.get(part, part)
+    return part
+
+
+def plot(card: Card, frame: pl.DataFrame) -> Any:
+    """The marks of a chart, without title and theme."""
     marks = {"lines": lines, "columns": columns, "stack": columns, "bars": bars, "heat": heat, "steps": steps}
     nothing = say_nothing(card, frame)
     if nothing:
         base = alt.Chart(pl.DataFrame({"text": [nothing]}), width=WIDTH, height=60)
-        chart: Any = base.mark_text(fontSize=14, color=GREY).encode(text="text:N")
-    elif frame.height == 1 and card.chart.mark == "bars" and len(card.chart.x) > 1:
-        chart = figures(frame)
-    else:
-        chart = marks[card.chart.mark](card, frame)
-    title = alt.Title(
-        card.title, subtitle=subtitles(card, frame), anchor="start", fontSize=16, subtitleColor=GREY, offset=12
-    )
-    chart = chart.properties(title=title).configure_view(strokeWidth=0).configure_axis(gridColor="#e5e7eb")
-    drawn: alt.Chart = chart.configure_legend(orient="top", title=None, labelLimit=220, symbolOpacity=1)
-    return drawn
-
-
-def say_nothing(card: Card, frame: pl.DataFrame) -> str | None:
-    """Why there is nothing to draw; None when there is something."""
-    if frame.is_empty():
-        return "no rows for these days"
-    hint = card.chart
-    drawn = [hint.color or hint.y[0]] if hint.mark == "heat" else hint.x if hint.mark == "bars" else hint.y
-    amounts = frame.select(pl.concat_list(pl.col(drawn).cast(pl.Float64)).explode().alias("n"))["n"]
-    if amounts.is_not_null().any() and amounts.drop_nulls().ne(0).any():
-        return None
-    names = " and ".join(name.replace("_", " ") for name in drawn)
-    if amounts.is_null().all():
-        return f"{names}: hidden in every row" if frame["suppressed"].all() else f"{names}: no number in any row"
-    return f"{names}: none on these days" + (", or hidden" if frame["suppressed"].any() else "")
+        return base.mark_text(fontSize=14, color=GREY).encode(text="text:N")
+    if frame.height == 1 and card.chart.mark == "bars" and len(card.chart.x) > 1:
+        return figures(frame)
+    showable = pl.col(pl.String).str.replace_all(UNSHOWABLE, "\N{REPLACEMENT CHARACTER}")
+    return marks[card.chart.mark](card, frame.with_columns(showable))
 
 
 def figures(frame: pl.DataFrame) -> Any:
@@ -76,34 +139,17 @@ def figures(frame: pl.DataFrame) -> Any:
 
 def subtitles(card: Card, frame: pl.DataFrame) -> list[str]:
     """What stands below the title: the question, its denominator, coverage and freshness, what is open and hidden."""
-    texts = [card.question]
-    if frame.is_empty():
-        return texts
-    closed = frame.filter(~pl.col("is_open"))
-    last = (frame if closed.is_empty() else closed).row(-1, named=True)
-    coverage, fresh_at = last["coverage"], last["fresh_at"]
-    if coverage is None:
-        who = "coverage not shown"
-    else:
-        where = f" on {last['day']:%b %d}" if card.coverage.startswith("instances with an event on the day") else ""
-        reporting, known = last["instances_reporting"], last["instances_known"]
-        who = f"{reporting} of {known} known instances reporting ({coverage:.0%}){where}"
-    texts.append(f"{who} · fresh at {fresh_at:%Y-%m-%d %H:%M} UTC")
-    hidden, unsettled = frame["suppressed"].sum(), frame["is_open"].sum()
+    footing = stand(card, frame)
+    if footing.who is None:
+        return [card.question]
+    texts = [card.question, f"{footing.who} · {footing.fresh}", f"out of: {shorten(card.denominator)}"]
     apart = {"lines": "dashed", "columns": "pale", "stack": "pale", "heat": "pale"}.get(card.chart.mark)
-    texts.append(f"out of: {shorten(card.denominator)}")
     notes = []
-    if unsettled:
+    if footing.has_open:
         notes.append(f"still open: {apart}" if apart else "the latest days are still open")
-    if hidden:
-        notes.append(f"{hidden} of {frame.height} rows with hidden numbers")
+    if footing.hidden:
+        notes.append(f"{footing.hidden} of {footing.rows} rows with hidden numbers")
     return [*texts, " · ".join(notes)] if notes else texts
-
-
-def shorten(text: str) -> str:
-    """The first clause, short enough for one line of a chart."""
-    clause = text.partition(";")[0]
-    return clause if len(clause) <= 96 else clause[:95].rsplit(" ", 1)[0] + " …"  # noqa: PLR2004  a line of the chart
 
 
 def lines(card: Card, frame: pl.DataFrame) -> Any:
@@ -165,8 +211,6 @@ def bars(card: Card, frame: pl.DataFrame) -> Any:
     """Lying bars, one group a row; in the order of the answer when that has a meaning, else the longest first."""
     hint = card.chart
     key = hint.y[0]
-    if hint.color is None and hint.facet is None and hint.top:
-        frame = frame.head(hint.top) if hint.sort == "value" else frame.tail(hint.top)
     # what is hidden keeps its place, empty, and says so
     tidy = melt(card, frame, key).with_columns(pl.col(key).cast(pl.String), label=label(card))
     order = list(dict.fromkeys(tidy[key].to_list()))
@@ -222,18 +266,19 @@ def heat(card: Card, frame: pl.DataFrame) -> Any:
         y=alt.Y(f"{hint.y[0]}:O", title=None, axis=alt.Axis(labelOverlap=True)),
     )
     legend = None if has_room else alt.Legend(format=".0%", gradientLength=200)
+    paper = base.mark_rect(color="white")  # the texts are for light cells, whatever the page is
     cells = base.mark_rect(stroke="white").encode(
         color=alt.Color(f"{value}:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=legend),
         opacity=alt.Opacity("is_open:N", scale=alt.Scale(domain=[False, True], range=[1, PALE]), legend=None),
     )
     if not has_room:
-        return cells
+        return paper + cells
     is_dark = (alt.datum[value] > 0.55) & ~alt.datum["is_open"]  # noqa: PLR2004  where dark text is hard to read
     texts = base.mark_text(fontSize=10).encode(
         text=alt.Text(f"{value}:Q", format=".0%"),
         color=alt.condition(is_dark, alt.value("white"), alt.value("#1f2937")),
     )
-    return cells + texts
+    return paper + cells + texts
 
 
 def steps(card: Card, frame: pl.DataFrame) -> Any:

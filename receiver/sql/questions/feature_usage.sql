@@ -10,7 +10,7 @@
 -- traps: prefer instances and profiles. A bot, or one eager person, moves events and nothing else; so do the overlapping pages of senders without a batch id, which double events. What a version lacks nobody can use: read it beside the versions
 -- unit: instances
 -- audience: public
--- chart: bars y=name x=instance_share,profile_share format=% top=25
+-- chart: bars y=name x=instance_share,profile_share format=% top=12
 -- columns:
 --   name: of the event; (rare): several names together; (none): events without one
 --   type: of the event
