@@ -32,6 +32,7 @@ from receiver.delivery import Receipt
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
 from receiver.settings import Settings
+from receiver.web import pages
 from receiver.writer import Writer
 
 log = structlog.get_logger("receiver")
@@ -108,7 +109,9 @@ def create_app(store: Store, settings: Settings) -> Starlette:
             app.state.receiver = state = State(
                 settings, store, writer, metrics, Intake(settings, asyncio.Semaphore(settings.at_work))
             )
+            app.state.dashboard = dashboard = pages.open_dashboard(store.warehouse.reader, settings.threshold)
             yield
+            await dashboard.close()
             await asyncio.to_thread(state.decoders.shutdown)
             await asyncio.to_thread(state.readers.shutdown)
 
@@ -253,19 +256,6 @@ def held_body(state: State) -> Iterator[Callable[[int], None]]:
 
 
 # --- being asked ----------------------------------------------------------------------------------------------------
-
-
-async def front(request: Request) -> Response:
-    """What this is, for somebody who looks."""
-    return answer(
-        200,
-        {
-            "service": "penpot-telemetry receiver",
-            "deliver": "POST /telemetry",
-            "ask": ["/status", "/instances", "/instances/{instance-id}/batches", "/healthz", "/readyz", "/metrics"],
-            "description": "/openapi.json",
-        },
-    )
 
 
 async def openapi(request: Request) -> Response:
@@ -427,9 +417,9 @@ ROUTES = [
     Route("/readyz", readyz),
     Route("/metrics", metrics),
     # Reading: whatever tells something of the events or of who sent them.
-    Route("/", front),
     Route("/openapi.json", openapi),
     Route("/status", status),
     Route("/instances", list_instances),
     Route("/instances/{instance_id:uuid}/batches", batches),
+    *pages.ROUTES,
 ]

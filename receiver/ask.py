@@ -131,7 +131,7 @@ def draw(card: Card, frame: pl.DataFrame) -> Any:
     try:
         from receiver.analysis import charts  # noqa: PLC0415  altair is an extra, and slow to load
     except ImportError:
-        raise QuestionError("charts need the extra notebooks: pip install 'penpot-telemetry[notebooks]'") from None
+        raise QuestionError("charts need the extra receiver: pip install 'penpot-telemetry[receiver]'") from None
     return charts.draw(card, frame)
 
 

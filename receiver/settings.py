@@ -16,7 +16,8 @@ class Settings:
 
     `arriving` bounds the bodies on their way in at once, `under_way` those that are there whole, `at_work` those of
     them that are decoded or being written, and `body_budget` the bytes of bodies in memory, half-read ones included.
-    `body_seconds` is what the head of a request may take, and then its body once more.
+    `body_seconds` is what the head of a request may take, and then its body once more. Numbers of fewer instances or
+    profiles than `threshold` are on no page.
     """
 
     places: Places
@@ -29,6 +30,7 @@ class Settings:
     at_work: int = 8
     body_budget: int = 256 * MIB
     shutdown_seconds: float = 20.0
+    threshold: int = 5
     require_signatures: bool = False
     access: Access = field(default_factory=Access)
 
@@ -48,6 +50,7 @@ VARIABLES = {
     "RECEIVER_ARRIVING": "bodies on their way in at once, 503 for the next (1024)",
     "RECEIVER_UNDER_WAY": "bodies that are there and wait at once, 503 for the next (64)",
     "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
+    "RECEIVER_THRESHOLD": "the dashboard hides numbers of fewer instances or profiles; 1 hides nothing (5)",
     "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
 }
 """The variables beside those of the options, with what they mean."""
@@ -92,6 +95,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
+        threshold=whole("RECEIVER_THRESHOLD", 5),
         require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),
         access=read_access(environ),
     )
