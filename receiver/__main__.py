@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 import click
@@ -13,14 +13,14 @@ import duckdb
 import msgspec
 import requests
 
-from penpot_telemetry.errors import TelemetryError
-from receiver import account, instances, landfill, tombstones, warehouse
+from penpot_telemetry.errors import Reason, TelemetryError
+from receiver import account, instances, landfill, pipeline, tombstones, warehouse
 from receiver.access import read_secret
-from receiver.account import Account
+from receiver.account import Account, Refused
 from receiver.ask import ask
-from receiver.delivery import InUseError
+from receiver.delivery import InUseError, Receipt
 from receiver.instances import Instance, Listing
-from receiver.pipeline import Places, erase_id, open_store, prepare, receive
+from receiver.pipeline import Places, Store, erase_id, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
 from receiver.pipeline import unpin as unpin_key
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
@@ -225,14 +225,14 @@ def quarantine_group() -> None:
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
 def list_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, as_json: bool) -> None:
-    """One line a body: number, when, why, bytes, how often again, whether it is still kept."""
+    """One line a body: number, when, why, bytes, whether it is kept or what a retry made of it, how often again."""
     with closing(open_to_read(warehouse)) as con:
         refused = account.list_refused(con)
     if as_json:
         click.echo(msgspec.json.encode(refused).decode())
         return
     for one in refused:
-        kept = "kept" if one.body else "gone"
+        kept = one.became or ("kept" if one.body else "gone")
         again = f"and {one.repeats} times again" if one.repeats else ""
         when = one.received_at.isoformat(timespec="seconds")
         click.echo(
@@ -252,7 +252,80 @@ def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
         raise click.ClickException(f"there is no number {number} in the quarantine: see `quarantine list`")
     if found.body is None:
         raise click.ClickException(f"the body of number {number} is no longer kept")
-    sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
+    try:
+        sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
+    except FileNotFoundError:
+        raise click.ClickException(f"the body of number {number} is no longer kept") from None
+
+
+def choice_options(command: F) -> F:
+    """NUMBER ..., --all or --reason: which bodies a command is for."""
+    options = (
+        click.option("--reason", type=click.Choice(get_args(Reason)), help="Those put aside for this reason."),
+        click.option("--all", "everything", is_flag=True, help="All that are still kept."),
+        click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=int),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+@quarantine_group.command(name="retry")
+@place_options
+@choice_options
+def retry_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, **choice: Any) -> None:
+    """Read bodies again, after a fix or with a higher limit, and load what can be read now; one line a body.
+
+    A body that still cannot be read stays, with the reason of today; exit 1 when there is one.
+    """
+    settings = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ)
+    left = 0
+    with open_store_there(settings.places) as store:
+        for one in choose(account.list_refused(store.warehouse.con), **choice):
+            receipt = pipeline.retry(store, one, settings.limits, require_signature=settings.require_signatures)
+            left += one.became is None and (receipt is None or receipt.status == "quarantined")
+            click.echo(f"{one.quarantine_no:>6}  {describe_retry(one, receipt)}")
+    if left:
+        sys.exit(1)
+
+
+@quarantine_group.command(name="drop")
+@place_options
+@choice_options
+def drop_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, **choice: Any) -> None:
+    """Remove bodies for good. What came and why is still listed and counted."""
+    with open_store_there(places_beside(warehouse, landfill, quarantine)) as store:
+        chosen = choose(account.list_refused(store.warehouse.con), **choice)
+        bodies = [one.body for one in chosen if one.body is not None]
+        pipeline.drop(store, bodies)
+    click.echo(f"dropped {len(bodies)} bodies" + (f"; {gone} were gone" if (gone := len(chosen) - len(bodies)) else ""))
+
+
+def open_store_there(places: Places) -> Store:
+    """The store for a command that makes none where there is none."""
+    if not places.warehouse.exists():
+        raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
+    return open_store(places)
+
+
+def choose(refused: Sequence[Refused], numbers: Sequence[int], everything: bool, reason: str | None) -> list[Refused]:
+    """The bodies that a command is for: those of the numbers, or those still kept, all or of one reason."""
+    if bool(numbers) + everything + (reason is not None) != 1:
+        raise click.UsageError("name the bodies: by their numbers, or by --reason, or --all")
+    if not numbers:
+        return [one for one in refused if one.body is not None and reason in (None, one.reason)]
+    if unknown := sorted(set(numbers) - {one.quarantine_no for one in refused}):
+        raise click.ClickException(f"there is no number {unknown[0]} in the quarantine: see `quarantine list`")
+    return [one for one in refused if one.quarantine_no in numbers]
+
+
+def describe_retry(one: Refused, receipt: Receipt | None) -> str:
+    """What a retry made of a body, in one line."""
+    if receipt is None:
+        return f"not kept: a retry has made it {one.became}" if one.became else "not kept: nothing to read again"
+    if receipt.status == "quarantined":
+        return f"still {one.reason}" if receipt.reason == one.reason else f"now {receipt.reason}, was {one.reason}"
+    return f"{'loaded' if receipt.status == 'accepted' else 'duplicate'}: {receipt.events:,} events"
 
 
 @main.group(name="instances", cls=Commands, usual="list")

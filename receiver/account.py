@@ -211,12 +211,16 @@ def list_batches(con: duckdb.DuckDBPyConnection, instance_id: UUID, after: int, 
 
 
 QUARANTINED = """
-SELECT quarantine_no, received_at, reason, size, repeats, body, message FROM quarantine ORDER BY quarantine_no
+SELECT quarantine_no, received_at, reason, size, repeats, body, message, key, became
+FROM quarantine ORDER BY quarantine_no
 """
 
 
 class Refused(msgspec.Struct, frozen=True, rename="kebab"):
-    """One quarantined body, without the body; `body` is its file name while it is kept."""
+    """One quarantined body, without the body.
+
+    `body` is its file name while it is kept, `became` what a retry made of it: `loaded` or `duplicate`.
+    """
 
     quarantine_no: int
     received_at: datetime
@@ -225,6 +229,8 @@ class Refused(msgspec.Struct, frozen=True, rename="kebab"):
     repeats: int
     body: str | None
     message: str
+    key: UUID
+    became: str | None = None
 
 
 def list_refused(con: duckdb.DuckDBPyConnection) -> list[Refused]:

@@ -13,7 +13,7 @@ import msgspec
 
 from penpot_telemetry.errors import DatabaseError
 
-Kind = Literal["batch", "report", "refused", "unpin"]
+Kind = Literal["batch", "report", "refused", "renewed", "unpin"]
 Outcome = Literal["loaded", "duplicate", "quarantined"]
 Trust = Literal["batch-id", "digest"]
 
@@ -34,10 +34,12 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     `id` is random: the same delivery found in two files is one. `key` is what is known again: of the batch, the
     report, or the refused body. `digest` is of the events text, the kept stats, or the body. `events` counts the
     events of a batch, loaded or not; `erased` of them were removed since. A delivery that is `forgotten` keeps no more
-    than its key and its counts. `signed_by` is the public key whose signature came with a batch.
+    than its key and its counts. `signed_by` is the public key whose signature came with a batch. `retried` is the key
+    of the refused body that this was until a retry read it.
 
-    Of kind `unpin` is no body, but the operator's word that another key may sign for an instance: it is kept among
-    the deliveries because it means something only between two of them, and it is not counted as one.
+    Two kinds are no bodies that came, and are not counted as such; they are kept among the deliveries because they mean
+    something only between two of them. `unpin` is the operator's word that another key may sign for an instance,
+    `renewed` a refused body that a retry refused for another reason.
     """
 
     id: UUID
@@ -66,6 +68,7 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     erased: int = 0
     forgotten: bool = False
     removed_at: datetime | None = None
+    retried: UUID | None = None
 
     @property
     def trust(self) -> Trust:
@@ -106,6 +109,7 @@ def forget(delivery: Delivery, removed_at: datetime) -> Delivery:
         events=delivery.events,
         forgotten=True,
         removed_at=removed_at,
+        retried=None if delivery.kind == "renewed" else delivery.retried,
     )
 
 

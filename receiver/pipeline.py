@@ -24,6 +24,7 @@ from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
 from receiver import account, erase, ingest, landfill, tombstones, warehouse
+from receiver.account import Refused
 from receiver.delivery import (
     Delivery,
     Position,
@@ -69,12 +70,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One body on its way to the writer: read already, and what it will carry compressed already."""
+    """One body on its way to the writer: read already, and what it will carry compressed already.
+
+    `retried`: what it was in the quarantine until now.
+    """
 
     body: bytes
     item: Batch | Report | Rejection
     carried: Carried
     packed: bytes
+    retried: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +233,7 @@ def receive_apart(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
     if len(jobs) == 1:
         (job,) = jobs
         refusal = Rejection("bad-fressian", "the decoded events do not fit the tables")
-        return receive(store, [Job(job.body, refusal, "nothing", landfill.NOTHING)])
+        return receive(store, [replace(job, item=refusal, carried="nothing", packed=landfill.NOTHING)])
     return [receipt for job in jobs for receipt in receive(store, [job])]
 
 
@@ -274,9 +279,9 @@ def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> P
         case Batch():
             return decide_batch(store, job, job.item, received_at, fresh)
         case Report():
-            return decide_report(store, job.body, job.item, received_at, fresh)
+            return decide_report(store, job, job.item, received_at, fresh)
         case Rejection():
-            return decide_refused(store, job.body, job.item, received_at)
+            return decide_refused(store, job, job.item, received_at)
 
 
 def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh) -> Plan:
@@ -286,12 +291,12 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
     known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
     if known is not None and known.digest != item.digest:
         message = "this batch-id was received before with other events"
-        return decide_refused(store, job.body, Rejection("id-reused", message, sent, item.digest), received_at)
+        return decide_refused(store, job, Rejection("id-reused", message, sent, item.digest), received_at)
     is_new = known is None
     pinned = pinned_key(store, sent.instance_id, fresh) if is_new else None
     if pinned is not None and pinned != item.signed_by:
         message = "not signed with the key that is pinned for this instance"
-        return decide_refused(store, job.body, Rejection("bad-signature", message, sent, item.digest), received_at)
+        return decide_refused(store, job, Rejection("bad-signature", message, sent, item.digest), received_at)
     marks = mark_events(item.page.frame) if is_new else None
     delivery = Delivery(
         id=uuid4(),
@@ -314,6 +319,7 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
             else estimate_overlap(store, sent.instance_id, item.page.frame, marks, fresh)
         ),
         signed_by=item.signed_by,
+        retried=retried_key(job),
     )
     receipt = warehouse.receipt_of(delivery, known)
     if known is not None:
@@ -359,14 +365,14 @@ def copy_totals(totals: payload.Totals | None) -> Totals | None:
     return Totals(totals.recorded, totals.shipped, totals.dropped, totals.quarantined, totals.pending)
 
 
-def decide_report(store: Store, body: bytes, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
-    """A scrubbed report: new, or the same figures again on the same day; nobody's, where a key is pinned."""
+def decide_report(store: Store, job: Job, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
+    """A scrubbed report: new, or the same again on the day its body came; nobody's, where a key is pinned."""
     digest = digest_bytes(ingest.canonical_stats(item))
-    key = report_key(item.instance_id, received_at, digest)
+    key = report_key(item.instance_id, job.retried.received_at if job.retried else received_at, digest)
     forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
     is_new = not forgotten and key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
     if is_new and pinned_key(store, item.instance_id, fresh) is not None:
-        return decide_refused(store, body, ingest.UNSIGNED_REPORT, received_at)
+        return decide_refused(store, job, ingest.UNSIGNED_REPORT, received_at)
     delivery = Delivery(
         id=uuid4(),
         received_at=received_at,
@@ -378,25 +384,28 @@ def decide_report(store: Store, body: bytes, item: Report, received_at: datetime
         version=item.version,
         stats=dict(item.stats),
         dropped_stats=item.dropped_stats,
+        retried=retried_key(job),
     )
     fresh.known.setdefault(key, Known(None, 0, digest))
     receipt = warehouse.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 
 
-def decide_refused(store: Store, body: bytes, item: Rejection, received_at: datetime) -> Plan:
+def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetime) -> Plan:
     """A body put aside: its bytes in a file of their own, if they are kept, once however often it comes."""
-    delivery_id, digest = uuid4(), digest_bytes(body)
+    delivery_id, digest = uuid4(), digest_bytes(job.body)
     key = refused_key(item.reason, digest)
     kept = None
-    forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
-    if item.is_kept and not forgotten and not warehouse.has_refused(store.warehouse.con, key):
-        kept = store.quarantine.keep(f"{key}.body", body)
+    forgotten = job.retried is None and warehouse.find_forgotten(store.warehouse.con, key) is not None
+    if job.retried is not None:
+        kept = job.retried.body if item.is_kept else None
+    elif item.is_kept and not forgotten and not warehouse.has_refused(store.warehouse.con, key):
+        kept = store.quarantine.keep(f"{key}.body", job.body)
     sent = item.sent
     delivery = Delivery(
         id=delivery_id,
         received_at=received_at,
-        kind="refused",
+        kind="refused" if job.retried is None else "renewed",
         outcome="quarantined",
         key=key,
         digest=digest,
@@ -406,11 +415,17 @@ def decide_refused(store: Store, body: bytes, item: Rejection, received_at: date
         events_digest=item.digest,
         reason=item.reason,
         message=item.message,
-        size=len(body),
+        size=len(job.body),
         body=kept,
+        retried=retried_key(job),
     )
     receipt = warehouse.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
+
+
+def retried_key(job: Job) -> UUID | None:
+    """The key that a retried body had in the quarantine."""
+    return None if job.retried is None else job.retried.key
 
 
 def append_records(store: Store, plans: Sequence[Plan]) -> list[Position]:
@@ -455,6 +470,40 @@ def unpin(store: Store, instance_id: UUID) -> str | None:
     except (OSError, duckdb.Error) as error:
         raise UnavailableError(f"nothing can be written now: {type(error).__name__}") from error
     return key
+
+
+# --- again, from the quarantine -------------------------------------------------------------------------------------
+
+
+def retry(
+    store: Store, refused: Refused, limits: Limits = RECEIPT, *, require_signature: bool = False
+) -> Receipt | None:
+    """Read a body that was put aside with the reader of today, and load it if that can; None when it is not kept.
+
+    What can be read now is a delivery of its own, known by its key as any other: a batch that came by another way since
+    is a duplicate. What still cannot be read stays, under the reason of today. Raises UnavailableError.
+    """
+    if refused.body is None:
+        return None
+    try:
+        body = store.quarantine.read(refused.body)
+    except FileNotFoundError:
+        warehouse.forget_bodies(store.warehouse.con, [refused.body])
+        return None
+    job = prepare(body, limits, require_signature=require_signature)
+    if isinstance(job.item, Rejection) and (job.item.reason, job.item.message) == (refused.reason, refused.message):
+        return Receipt("quarantined", 0, reason=refused.reason)
+    (receipt,) = receive(store, [replace(job, retried=refused)])
+    if not warehouse.has_body(store.warehouse.con, refused.body):
+        store.quarantine.remove([refused.body])
+    return receipt
+
+
+def drop(store: Store, bodies: Sequence[str]) -> None:
+    """Remove bodies that were put aside, by their file names; their lines in the account stay."""
+    store.quarantine.remove(bodies)
+    with warehouse.transaction(store.warehouse.con):
+        warehouse.forget_bodies(store.warehouse.con, bodies)
 
 
 # --- again, from the landfill ---------------------------------------------------------------------------------------
@@ -508,7 +557,7 @@ def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
             forgotten = warehouse.find_forgotten(opened.con, delivery.key) is not None
             is_known = forgotten or warehouse.has_report(opened.con, delivery.key)
             known = Known(None, 0, delivery.digest, forgotten) if is_known else None
-        case "refused" | "unpin":
+        case "refused" | "renewed" | "unpin":
             return delivery, None
     if known is not None:
         if known.digest != delivery.digest:

@@ -5,6 +5,8 @@ removes: mode 0600, gone after some days, and never more of them than a budget.
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -44,14 +46,22 @@ class Quarantine:
     def expire(self, days: int, now: datetime) -> list[str]:
         """Remove the bodies written more than `days` days ago; says which, by name."""
         limit = (now - timedelta(days=days)).timestamp()
-        gone = []
-        for path in sorted(self.folder.iterdir()):
-            found = path.stat()
-            if found.st_mtime < limit:
-                path.unlink(missing_ok=True)
-                self.held -= room(found.st_size)
-                gone.append(path.name)
+        gone = [path.name for path in sorted(self.folder.iterdir()) if path.stat().st_mtime < limit]
+        self.remove(gone)
         return gone
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a body, as they came. Raises FileNotFoundError when it is no longer there."""
+        return (self.folder / name).read_bytes()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove bodies for good, those that are still there."""
+        for path in (self.folder / name for name in names):
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                path.unlink()
+                self.held -= room(size)
+        sync_folder(self.folder)
 
 
 def room(size: int) -> int:

@@ -332,6 +332,11 @@ def has_refused(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
     return bool(con.execute("SELECT 1 FROM quarantine WHERE key = ?", [key]).fetchall())
 
 
+def has_body(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a quarantined body is kept under this name."""
+    return bool(con.execute("SELECT 1 FROM quarantine WHERE body = ?", [name]).fetchall())
+
+
 LAST_BATCH = "SELECT max(batch_no) FROM batches WHERE instance_id = ?"
 
 OVERLAP = """
@@ -366,8 +371,8 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
     con, numbers = warehouse.con, warehouse.numbers
     numbers.received_at = max(numbers.received_at, delivery.received_at)
     match delivery.kind, delivery.outcome:
-        case "unpin", _:
-            unpin_key(con, delivery)
+        case "renewed" | "unpin", _:
+            (renew_refused if delivery.kind == "renewed" else unpin_key)(con, delivery)
             set_floor(con, position)
             return
         case _ if delivery.forgotten:
@@ -390,6 +395,8 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
                 insert_refused(con, numbers.quarantine, delivery)
         case kind, _:
             count_repeat(con, "batches" if kind == "batch" else "reports", delivery.key)
+    if delivery.retried is not None:
+        settle_refused(con, delivery)
     numbers.delivery += 1
     insert_delivery(con, numbers.delivery, delivery, position)
 
@@ -537,6 +544,38 @@ def insert_refused(con: duckdb.DuckDBPyConnection, quarantine_no: int, delivery:
             delivery.message,
         ],
     )
+
+
+RENEW_REFUSED = """
+UPDATE quarantine
+SET reason = ?, message = ?, body = ?, instance_id = ?, batch_id = ?, batch_seq = ?, events_digest = ?
+WHERE key = ?
+"""
+
+
+def renew_refused(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """A body that a retry refused anew: the reason of today, and what could be read of it today."""
+    con.execute(
+        RENEW_REFUSED,
+        [
+            delivery.reason,
+            delivery.message,
+            delivery.body,
+            delivery.instance_id,
+            delivery.batch_id,
+            delivery.batch_seq,
+            delivery.events_digest,
+            delivery.retried,
+        ],
+    )
+
+
+SETTLE_REFUSED = "UPDATE quarantine SET became = ?, body = NULL WHERE key = ?"
+
+
+def settle_refused(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """A body that a retry could read: what it became, and that it need not be kept."""
+    con.execute(SETTLE_REFUSED, [delivery.outcome, delivery.retried])
 
 
 def count_repeat(con: duckdb.DuckDBPyConnection, table: str, key: UUID) -> None:
