@@ -5,6 +5,7 @@ No client address is read here, so none can be logged or stored.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,8 +30,10 @@ from penpot_telemetry.wire.limits import MIB
 from receiver import account, instances
 from receiver.access import Guard
 from receiver.delivery import Receipt
+from receiver.ingest import read_instance
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
+from receiver.rates import Rates
 from receiver.settings import Settings
 from receiver.web import pages
 from receiver.writer import Writer
@@ -55,10 +58,15 @@ ERRORS = {400: "bad-parameter", 404: "not-found", METHOD_NOT_ALLOWED: "method-no
 
 @dataclass(slots=True)
 class Intake:
-    """What is inside now, against what may be. A body is first `arriving`, then `under_way`."""
+    """What is inside now, against what may be. A body is first `arriving`, then `under_way`.
+
+    `rate` counts all bodies, `rates` those of each instance.
+    """
 
     settings: Settings
     work: asyncio.Semaphore
+    rates: Rates
+    rate: Rates | None
     arriving: int = 0
     under_way: int = 0
     held_bytes: int = 0
@@ -106,9 +114,7 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         metrics = Metrics()
         with Writer(store, metrics.on_commit) as writer:
-            app.state.receiver = state = State(
-                settings, store, writer, metrics, Intake(settings, asyncio.Semaphore(settings.at_work))
-            )
+            app.state.receiver = state = State(settings, store, writer, metrics, create_intake(settings))
             app.state.dashboard = dashboard = pages.open_dashboard(store.warehouse.reader, settings.threshold)
             yield
             await dashboard.close()
@@ -121,6 +127,12 @@ def create_app(store: Store, settings: Settings) -> Starlette:
         middleware=[Middleware(Guard, access=settings.access)],
         exception_handlers={HTTPException: answer_error, NotTakenError: answer_not_taken, Exception: answer_failure},
     )
+
+
+def create_intake(settings: Settings) -> Intake:
+    """Nothing inside yet."""
+    rate = None if settings.body_rate is None else Rates(settings.body_rate)
+    return Intake(settings, asyncio.Semaphore(settings.at_work), Rates(settings.instance_rate), rate)
 
 
 # --- taking bodies --------------------------------------------------------------------------------------------------
@@ -136,6 +148,9 @@ async def take(request: Request) -> Response:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
+    if state.intake.rate is not None and (wait := state.intake.rate.take()):
+        state.metrics.limited.labels("all").inc()
+        raise too_fast("more bodies than are taken in a minute", wait)
     try:
         with held_body(state) as hold:
             with one_arriving(state):
@@ -180,9 +195,7 @@ async def receive_body(state: State, body: bytes) -> Receipt:
     """Decode on one thread, write on another, and count what became of it."""
     loop = asyncio.get_running_loop()
     async with state.intake.work:
-        settings = state.settings
-        prepared = partial(prepare, body, settings.limits, require_signature=settings.require_signatures)
-        job = await loop.run_in_executor(state.decoders, prepared)
+        job = await loop.run_in_executor(state.decoders, prepare_in_turn, state, body)
         try:
             receipt = await asyncio.wrap_future(state.writer.submit(job))
         except UnavailableError as error:
@@ -190,6 +203,20 @@ async def receive_body(state: State, body: bytes) -> Receipt:
             raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
     count(state, job, receipt)
     return receipt
+
+
+def prepare_in_turn(state: State, body: bytes) -> Job:
+    """The costly half, unless the instance has had its share of it. On a decoding thread; raises NotTakenError, 429."""
+    instance_id = read_instance(body)
+    if instance_id is not None and (wait := state.intake.rates.take(instance_id)):
+        state.metrics.limited.labels("instance").inc()
+        raise too_fast("more batches of this instance than are taken in a minute", wait, unread=False)
+    return prepare(body, state.settings.limits, require_signature=state.settings.require_signatures)
+
+
+def too_fast(message: str, wait: float, *, unread: bool = True) -> NotTakenError:
+    """What a body over a rate is answered with."""
+    return NotTakenError(429, "too-fast", message, retry_after=math.ceil(wait), unread=unread)
 
 
 def count(state: State, job: Job, receipt: Receipt) -> None:

@@ -69,6 +69,18 @@ class Rejection:
 UNSIGNED_REPORT = Rejection("bad-signature", "a legacy report, which is never signed", is_kept=False)
 
 
+class _Sender(msgspec.Struct, rename="kebab"):
+    instance_id: UUID
+
+
+def read_instance(body: bytes) -> UUID | None:
+    """Who a body says it is from, for a glance before the work: a tenth of a millisecond. None when it does not say."""
+    try:
+        return _sender.decode(body).instance_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def read_body(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = False) -> Batch | Report | Rejection:
     """A body as what it is; whatever the bytes are, there is an answer."""
     try:
@@ -151,3 +163,6 @@ def safe_stat(key: str, value: object) -> int | float | str | None:
 def canonical_stats(report: Report) -> bytes:
     """The stats as JSON text with sorted keys: the same stats, the same bytes."""
     return msgspec.json.encode(dict(report.stats), order="sorted")
+
+
+_sender = msgspec.json.Decoder(_Sender)

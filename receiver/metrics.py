@@ -15,6 +15,7 @@ class Metrics:
         self.events = Counter("receiver_events", "Events in batches answered with success", ["outcome"], registry=of)
         self.quarantined = Counter("receiver_quarantined", "Bodies put aside", ["reason"], registry=of)
         self.refused = Counter("receiver_refused", "Bodies not taken", ["status"], registry=of)
+        self.limited = Counter("receiver_limited", "Bodies answered with 429", ["limit"], registry=of)
         self.body_bytes = Counter("receiver_body_bytes", "Bytes of bodies read", registry=of)
         self.commit = Histogram(
             "receiver_commit_seconds", "From decision to commit, one transaction", buckets=SECONDS, registry=of

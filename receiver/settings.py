@@ -16,8 +16,9 @@ class Settings:
 
     `arriving` bounds the bodies on their way in at once, `under_way` those that are there whole, `at_work` those of
     them that are decoded or being written, and `body_budget` the bytes of bodies in memory, half-read ones included.
-    `body_seconds` is what the head of a request may take, and then its body once more. Numbers of fewer instances or
-    profiles than `threshold` are on no page.
+    `body_seconds` is what the head of a request may take, and then its body once more. `instance_rate` and `body_rate`
+    are by minute, of one instance and of all senders together. Numbers of fewer instances or profiles than `threshold`
+    are on no page.
     """
 
     places: Places
@@ -29,6 +30,8 @@ class Settings:
     under_way: int = 64
     at_work: int = 8
     body_budget: int = 256 * MIB
+    instance_rate: int = 600
+    body_rate: int | None = None
     shutdown_seconds: float = 20.0
     threshold: int = 5
     require_signatures: bool = False
@@ -50,6 +53,8 @@ VARIABLES = {
     "RECEIVER_ARRIVING": "bodies on their way in at once, 503 for the next (1024)",
     "RECEIVER_UNDER_WAY": "bodies that are there and wait at once, 503 for the next (64)",
     "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
+    "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "batches of one instance in a minute, 429 beyond (600)",
+    "RECEIVER_BODIES_PER_MINUTE": "bodies of all senders in a minute, 429 beyond (default: as many as come)",
     "RECEIVER_THRESHOLD": "the dashboard hides numbers of fewer instances or profiles; 1 hides nothing (5)",
     "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
 }
@@ -73,7 +78,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
             raise ConfigError(f"{name} must be yes or no: {VARIABLES[name]}")
         return text == "yes"
 
-    keep_for_ever = 0
+    keep_for_ever = unlimited = 0
     return Settings(
         places=Places(
             places.warehouse,
@@ -94,6 +99,8 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         arriving=whole("RECEIVER_ARRIVING", 1024),
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
+        instance_rate=whole("RECEIVER_INSTANCE_BATCHES_PER_MINUTE", 600),
+        body_rate=whole("RECEIVER_BODIES_PER_MINUTE", unlimited) or None,
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
         threshold=whole("RECEIVER_THRESHOLD", 5),
         require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),
