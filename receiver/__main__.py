@@ -14,6 +14,7 @@ import msgspec
 import requests
 
 from penpot_telemetry.errors import Reason, TelemetryError
+from penpot_telemetry.wire.limits import MIB
 from receiver import account, instances, landfill, pipeline, tombstones, warehouse
 from receiver.access import read_secret
 from receiver.account import Account, Refused
@@ -23,7 +24,9 @@ from receiver.instances import Instance, Listing
 from receiver.pipeline import Places, Store, erase_id, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
 from receiver.pipeline import unpin as unpin_key
+from receiver.quarantine import measure
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
+from receiver.sizes import Sizes, read_sizes
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -384,7 +387,9 @@ def find_account(places: Places, url: str | None) -> Account:
 
     def read(con: Any) -> Account:
         found = account.read_account(con)
-        return msgspec.structs.replace(found, checks=[*found.checks, landfill_check(con, places)])
+        checks = [*found.checks, landfill_check(con, places)]
+        sizes = read_sizes(places.warehouse, places.landfill, measure(places.quarantine))
+        return msgspec.structs.replace(found, checks=checks, sizes=sizes)
 
     return read_or_ask(places, url, read, lambda url: ask_server(url, "/status", Account))
 
@@ -475,9 +480,17 @@ def describe(found: Account) -> str:
         f"missing in the sequences: {found.missing_batches:,} batches",
         *(f"  {gap.instance_id}  {gap.first_missing} to {gap.last_missing}" for gap in found.gaps),
         f"removed on load: {found.dropped_context_keys:,} context keys, {found.unknown_keys:,} event keys",
+        f"last batch  {found.last_batch_at:%Y-%m-%d %H:%M:%S} UTC" if found.last_batch_at else "last batch  none yet",
+        *([] if found.sizes is None else [describe_sizes(found.sizes)]),
         describe_checks(found),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def describe_sizes(sizes: Sizes) -> str:
+    """What is on the disks, in one line."""
+    parts = [f"{name} {size / MIB:,.1f}" for name, size in msgspec.structs.asdict(sizes).items()]
+    return "MiB         " + ", ".join(parts)
 
 
 def describe_checks(found: Account) -> str:

@@ -9,6 +9,8 @@ from uuid import UUID
 import duckdb
 import msgspec
 
+from receiver.sizes import Sizes
+
 
 class Check(msgspec.Struct, frozen=True, rename="kebab"):
     """Two numbers counted in different tables that must be one."""
@@ -59,6 +61,8 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
     losses: list[Loss]
     gaps: list[Gap]
     checks: list[Check]
+    last_batch_at: datetime | None = None
+    sizes: Sizes | None = None
 
     @property
     def adds_up(self) -> bool:
@@ -161,7 +165,14 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
         losses=losses,
         gaps=gaps,
         checks=list_checks(sums, uneven),
+        last_batch_at=last_batch_at(con),
     )
+
+
+def last_batch_at(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """When the last batch that was loaded came."""
+    ((received_at,),) = con.execute("SELECT max(received_at) FROM batches").fetchall()
+    return None if received_at is None else received_at.replace(tzinfo=UTC)
 
 
 def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:

@@ -30,11 +30,12 @@ from penpot_telemetry.wire.limits import MIB
 from receiver import account, instances
 from receiver.access import Guard
 from receiver.delivery import Receipt
-from receiver.ingest import read_instance
+from receiver.ingest import Batch, read_instance
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
 from receiver.rates import Rates
 from receiver.settings import Settings
+from receiver.sizes import Sizes, read_sizes
 from receiver.web import pages
 from receiver.writer import Writer
 
@@ -113,6 +114,7 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         metrics = Metrics()
+        metrics.on_start(store.warehouse.numbers.received_at, account.last_batch_at(store.warehouse.con))
         with Writer(store, metrics.on_commit) as writer:
             app.state.receiver = state = State(settings, store, writer, metrics, create_intake(settings))
             app.state.dashboard = dashboard = pages.open_dashboard(store.warehouse.reader, settings.threshold)
@@ -225,6 +227,8 @@ def count(state: State, job: Job, receipt: Receipt) -> None:
     state.metrics.batches.labels(outcome).inc()
     state.metrics.events.labels(outcome).inc(receipt.events)
     state.metrics.last_received.set_to_current_time()
+    if receipt.status == "accepted" and isinstance(job.item, Batch):
+        state.metrics.last_batch.set_to_current_time()
     if receipt.reason is not None:
         state.metrics.quarantined.labels(receipt.reason).inc()
     log.info("received", outcome=outcome, events=receipt.events, bytes=len(job.body), reason=receipt.reason)
@@ -307,12 +311,23 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """The collectors, for Prometheus."""
-    return Response(generate_latest(state_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    state = state_of(request)
+    sizes = await asyncio.to_thread(sizes_of, state)
+    state.metrics.on_scrape(sizes, state.writer.waiting, state.writer.behind)
+    return Response(generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def status(request: Request) -> Response:
     """The account."""
-    return answer(200, await read(request, account.read_account))
+    found = await read(request, account.read_account)
+    sizes = await asyncio.to_thread(sizes_of, state_of(request))
+    return answer(200, msgspec.structs.replace(found, sizes=sizes))
+
+
+def sizes_of(state: State) -> Sizes:
+    """What is on the disks now."""
+    places = state.store.places
+    return read_sizes(places.warehouse, places.landfill, state.store.quarantine.held)
 
 
 async def list_instances(request: Request) -> Response:

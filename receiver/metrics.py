@@ -1,6 +1,10 @@
 """What Prometheus may ask: counts by outcome and reason, never an instance, a profile or an address."""
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from receiver.sizes import Sizes
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -24,7 +28,25 @@ class Metrics:
             "receiver_commit_jobs", "Bodies in one transaction", buckets=(1, 2, 4, 8, 16), registry=of
         )
         self.under_way = Gauge("receiver_under_way", "Bodies being decoded or waiting to be written", registry=of)
+        self.queue = Gauge("receiver_queue_jobs", "Bodies decoded and waiting for the writer", registry=of)
+        self.behind = Gauge("receiver_rollups_behind_events", "Events that the rollups lack as yet", registry=of)
         self.last_received = Gauge("receiver_last_received_timestamp_seconds", "Time of the last success", registry=of)
+        self.last_batch = Gauge("receiver_last_batch_timestamp_seconds", "Time of the last batch loaded", registry=of)
+        self.disk = Gauge("receiver_disk_bytes", "Bytes that each part takes", ["part"], registry=of)
+        self.disk_free = Gauge("receiver_disk_free_bytes", "Bytes free where the warehouse is", registry=of)
+
+    def on_start(self, last_received: datetime, last_batch: datetime | None) -> None:
+        """The times that a warehouse remembers; all counters begin at 0."""
+        self.last_received.set(last_received.timestamp())
+        self.last_batch.set(0.0 if last_batch is None else last_batch.timestamp())
+
+    def on_scrape(self, sizes: Sizes, queue: int, behind: int) -> None:
+        """What is only looked at when somebody asks."""
+        for part in ("warehouse", "wal", "landfill", "quarantine"):
+            self.disk.labels(part).set(getattr(sizes, part))
+        self.disk_free.set(sizes.free)
+        self.queue.set(queue)
+        self.behind.set(behind)
 
     def on_commit(self, seconds: float, jobs: int) -> None:
         """One transaction is through."""

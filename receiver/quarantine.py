@@ -23,7 +23,7 @@ class Quarantine:
         self.folder = folder
         self.budget = budget
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.held = sum(room(path.stat().st_size) for path in folder.iterdir())
+        self.held = measure(folder)
 
     def keep(self, name: str, body: bytes) -> str | None:
         """Write a body durably under `name` and return the name; None when there is no room for it."""
@@ -62,6 +62,11 @@ class Quarantine:
                 path.unlink()
                 self.held -= room(size)
         sync_folder(self.folder)
+
+
+def measure(folder: Path) -> int:
+    """What all that a folder holds takes of the budget; 0 for one that is not there."""
+    return sum(room(path.stat().st_size) for path in folder.iterdir()) if folder.exists() else 0
 
 
 def room(size: int) -> int:

@@ -1,18 +1,34 @@
 """What a receiver takes in a minute, what it says of itself in figures, and what it never writes into its log."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 import requests
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from penpot_telemetry.config import Settings, parse_endpoint
 from penpot_telemetry.send import open_session, post_batch
+from receiver.metrics import Metrics
 from receiver.rates import Rates
-from tests.integration.receiving import INSTANCE, Running, ask, body_of, rows, running
+from receiver.sizes import Sizes
+from tests.integration.receiving import (
+    INSTANCE,
+    Running,
+    ask,
+    body_of,
+    command,
+    legacy_report,
+    rows,
+    running,
+    wait_until,
+)
 from tests.integration.test_receiver import REFUSED
 
 OTHER = UUID(int=77)
@@ -27,6 +43,22 @@ def receiver(tmp_path: Path) -> Iterator[Running]:
 def connect(receiver: Running, source: str = "127.0.0.1") -> socket.socket:
     host, port = receiver.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=20, source_address=(source, 0))
+
+
+def scrape(receiver: Running) -> dict[str, Metric]:
+    answer = requests.get(receiver.url + "/metrics", timeout=20)
+    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
+    return parse(answer.text)
+
+
+def parse(text: str) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(families: dict[str, Metric], name: str, **labels: str) -> float:
+    """One sample of what was scraped; 0 for one that is not there yet."""
+    family = families[name.removesuffix("_total").removesuffix("_count")]
+    return sum(one.value for one in family.samples if one.name == name and one.labels == labels)
 
 
 # -- buckets ---------------------------------------------------------------------------------------------------------
@@ -71,11 +103,6 @@ def test_made_up_keys_cost_bounded_memory_and_no_other_key_a_token() -> None:
 # -- rates over HTTP -------------------------------------------------------------------------------------------------
 
 
-def metric(receiver: Running, name: str) -> float:
-    lines = requests.get(receiver.url + "/metrics", timeout=20).text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
-
 def test_one_instance_gets_its_share_and_no_other_notices(tmp_path: Path) -> None:
     with running(tmp_path, RECEIVER_INSTANCE_BATCHES_PER_MINUTE="2") as receiver:
         for number in range(2):
@@ -87,8 +114,9 @@ def test_one_instance_gets_its_share_and_no_other_notices(tmp_path: Path) -> Non
         assert receiver.receipt(body_of(rows(1, 3), instance=OTHER))["status"] == "accepted"
         assert receiver.post(REFUSED["bad-blob"]).status_code == 429  # before it is decoded, so before it is put aside
         assert receiver.receipt(REFUSED["not-json"])["status"] == "quarantined"  # which says no instance
-        assert metric(receiver, 'receiver_limited_total{limit="instance"}') == 2
-        assert metric(receiver, 'receiver_refused_total{status="429"}') == 2
+        found = scrape(receiver)
+        assert value(found, "receiver_limited_total", limit="instance") == 2
+        assert value(found, "receiver_refused_total", status="429") == 2
         assert receiver.get("/status")["received"] == 4
     assert ask(tmp_path, "SELECT instance_id, count(*) FROM events GROUP BY ALL ORDER BY 2") == [
         (OTHER, 1),
@@ -111,7 +139,7 @@ def test_all_senders_together_get_a_share_too_and_the_rest_is_not_even_read(tmp_
             said = connection.recv(4096)
         assert said.startswith(b"HTTP/1.1 429")
         assert b"retry-after: " in said
-        assert metric(receiver, 'receiver_limited_total{limit="all"}') == 1
+        assert value(scrape(receiver), "receiver_limited_total", limit="all") == 1
         assert receiver.get("/status")["received"] == 2
 
 
@@ -120,7 +148,7 @@ def test_a_backlog_of_a_million_rows_is_not_slowed(receiver: Running) -> None:
         assert (
             receiver.receipt(body_of(rows(1, number), batch_id=uuid4(), batch_seq=number + 1))["status"] == "accepted"
         )
-    assert metric(receiver, "receiver_limited_total") == 0
+    assert value(scrape(receiver), "receiver_limited_total", limit="instance") == 0
 
 
 def test_our_sender_waits_as_long_as_it_is_told_and_then_delivers(tmp_path: Path) -> None:
@@ -137,3 +165,84 @@ def test_our_sender_waits_as_long_as_it_is_told_and_then_delivers(tmp_path: Path
         assert (answer.outcome, answer.repeated) == ("accepted", True)
         assert time.monotonic() - started >= 1  # the bucket gives one every five seconds
         assert receiver.get("/status")["events"] == sent + 1
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_figure_is_there_under_its_name_and_counts_what_it_says(receiver: Running) -> None:
+    body = body_of(rows(3))
+    started = time.time()
+    bodies = (body, body, b"{nope", REFUSED["bad-blob"], legacy_report(**{"total-teams": 1}))
+    for one in bodies:
+        receiver.receipt(one)
+    found = scrape(receiver)
+    outcomes = {name: value(found, "receiver_batches_total", outcome=name) for name in ("loaded", "duplicate")}
+    assert outcomes == {"loaded": 2, "duplicate": 1}
+    assert value(found, "receiver_batches_total", outcome="quarantined") == 2
+    assert value(found, "receiver_events_total", outcome="loaded") == 3
+    assert value(found, "receiver_quarantined_total", reason="not-json") == 1
+    assert value(found, "receiver_quarantined_total", reason="bad-blob") == 1
+    assert value(found, "receiver_body_bytes_total") == sum(map(len, bodies))
+    assert value(found, "receiver_commit_seconds_count") == 5
+    assert value(found, "receiver_queue_jobs") == value(found, "receiver_under_way") == 0
+    assert started <= value(found, "receiver_last_batch_timestamp_seconds") <= time.time()
+    assert value(found, "receiver_disk_bytes", part="quarantine") == 2 * 4096
+    assert value(found, "receiver_disk_free_bytes") > 2**20
+    assert all(family.documentation for family in found.values())
+    assert str(INSTANCE) not in str(found)
+
+
+def test_the_sizes_are_those_of_the_files(receiver: Running) -> None:
+    receiver.receipt(body_of(rows(500)))
+    wait_until(lambda: value(scrape(receiver), "receiver_rollups_behind_events") == 0)
+    files = [path for path in receiver.folder.rglob("*") if path.is_file()]
+    warehouse, wal = receiver.folder / "w.duckdb", receiver.folder / "w.duckdb.wal"
+    found = scrape(receiver)
+    assert value(found, "receiver_disk_bytes", part="warehouse") == warehouse.stat().st_size > 0
+    assert value(found, "receiver_disk_bytes", part="wal") == wal.stat().st_size > 0
+    landfill = sum(path.stat().st_size for path in files if path.suffix == ".zst")
+    assert value(found, "receiver_disk_bytes", part="landfill") == landfill > 0
+
+
+def test_what_is_only_looked_at_when_somebody_asks() -> None:
+    metrics = Metrics()
+    metrics.on_scrape(Sizes(warehouse=1, wal=2, landfill=3, quarantine=4, free=5), queue=6, behind=7)
+    found = parse(generate_latest(metrics.registry).decode())
+    parts = {sample.labels["part"]: sample.value for sample in found["receiver_disk_bytes"].samples}
+    assert parts == {"warehouse": 1, "wal": 2, "landfill": 3, "quarantine": 4}
+    names = ("receiver_disk_free_bytes", "receiver_queue_jobs", "receiver_rollups_behind_events")
+    assert [value(found, name) for name in names] == [5, 6, 7]
+
+
+def test_after_a_restart_counters_begin_anew_and_the_age_of_the_last_batch_does_not(tmp_path: Path) -> None:
+    with running(tmp_path) as receiver:
+        assert value(scrape(receiver), "receiver_last_batch_timestamp_seconds") == 0
+        receiver.receipt(body_of(rows(3)))
+        before = value(scrape(receiver), "receiver_last_batch_timestamp_seconds")
+        receiver.receipt(b"{nope")
+        assert value(scrape(receiver), "receiver_last_batch_timestamp_seconds") == before
+        assert value(scrape(receiver), "receiver_last_received_timestamp_seconds") > before
+    with running(tmp_path) as again:
+        found = scrape(again)
+        assert value(found, "receiver_batches_total", outcome="loaded") == 0
+        last_batch = value(found, "receiver_last_batch_timestamp_seconds")
+        assert last_batch == pytest.approx(before, abs=5)
+        assert last_batch < value(found, "receiver_last_received_timestamp_seconds")
+
+
+def test_status_says_the_sizes_and_the_time_of_the_last_batch_with_and_without_a_server(tmp_path: Path) -> None:
+    with running(tmp_path) as receiver:
+        receiver.receipt(body_of(rows(3)))
+        receiver.receipt(b"{nope")
+        asked = json.loads(command(tmp_path, "status", "--json").stdout)
+    alone = json.loads(command(tmp_path, "status", "--json").stdout)
+    for account in (asked, alone):
+        assert account["last-batch-at"][:10] == datetime.now(UTC).date().isoformat()
+        assert account["sizes"]["quarantine"] == 4096
+    assert alone["last-batch-at"] == asked["last-batch-at"]
+    assert alone["sizes"]["warehouse"] == (tmp_path / "w.duckdb").stat().st_size
+    assert alone["sizes"]["wal"] == 0
+    said = command(tmp_path, "status").stdout
+    assert alone["last-batch-at"][:19].replace("T", " ") in said
+    assert ", wal 0.0, " in said
