@@ -246,3 +246,78 @@ def test_status_says_the_sizes_and_the_time_of_the_last_batch_with_and_without_a
     said = command(tmp_path, "status").stdout
     assert alone["last-batch-at"][:19].replace("T", " ") in said
     assert ", wal 0.0, " in said
+
+
+# -- the log ---------------------------------------------------------------------------------------------------------
+
+MARK = "ana.canary@example.org"
+PEER = "127.0.0.77"
+TOKEN, KEY = "read-canary-0123456789", "ingest-canary-0123456789"
+MARKED = f"x-mark: {MARK}\r\nx-forwarded-for: {MARK}\r\nforwarded: for={MARK}\r\nreferer: http://{MARK}/\r\n"
+
+
+def request(line: str, *headers: str, body: bytes = b"") -> bytes:
+    """A request with the marker in headers that everybody sends, and in more of them."""
+    head = f"{line} HTTP/1.1\r\nhost: {MARK}\r\nuser-agent: {MARK}\r\nconnection: close\r\n{MARKED}"
+    return (head + "".join(headers)).encode() + b"\r\n" + body
+
+
+ODD_REQUESTS = {
+    "no such route": (404, request(f"GET /{MARK}?{MARK}={MARK}")),
+    "no such method": (405, request(f"DELETE /telemetry?{MARK}")),
+    "a method of their own": (405, request("CANARY /")),
+    "a bad parameter": (400, request(f"GET /instances/{INSTANCE}/batches?after={MARK}")),
+    "no instance": (404, request(f"GET /instances/{MARK}/batches")),
+    "credentials": (200, request("POST /", f"authorization: Bearer {MARK}\r\n", "content-length: 0\r\n")),
+    "a browser's credentials": (200, request("GET /status", f"authorization: Basic {MARK}\r\n", f"cookie: {MARK}\r\n")),
+    "an encoding": (415, request("POST /", f"content-encoding: {MARK}\r\n", "content-length: 1\r\n", body=b"x")),
+    "a size": (413, request("POST /", "content-length: 99999999999\r\n")),
+    "no JSON": (200, request("POST /", f"content-length: {len(MARK)}\r\n", body=MARK.encode())),
+    "a number that is none": (400, request("POST /", f"content-length: {MARK}\r\n")),
+    "two lengths": (400, request("POST /", "content-length: 5\r\ncontent-length: 6\r\n", body=MARK.encode())),
+    "a chunk that is none": (400, request("POST /", "transfer-encoding: chunked\r\n", body=f"{MARK}\r\n".encode())),
+    "a header that is none": (400, request("POST /", f"{MARK}\r\n")),
+    "a nul": (400, request("GET /", f"x: {MARK}\0\r\n")),
+    "no HTTP": (400, f"{MARK} {MARK}\r\n\r\n".encode()),
+    "another protocol": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + MARK.encode() + b"\r\n\r\n"),
+    "an upgrade": (200, request("GET /", "connection: upgrade\r\n", f"upgrade: {MARK}\r\n")),
+    "a websocket": (200, request("GET /", "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: eA==\r\n")),
+    "headers without end": (400, request("GET /", *[f"x-{number}: {MARK * 40}\r\n" for number in range(200)])),
+    "a body that does not come": (408, request("POST /", "content-length: 9999\r\n", body=MARK.encode())),
+}
+
+
+@pytest.mark.parametrize("environ", [{}, {"RECEIVER_READ_TOKEN": TOKEN, "RECEIVER_INGEST_KEY": KEY}])
+def test_the_log_names_no_client_and_repeats_nothing_that_was_sent(tmp_path: Path, environ: dict[str, str]) -> None:
+    settings = {"RECEIVER_BODY_SECONDS": "1", "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "1"} | environ
+    with running(tmp_path, **settings | {"RECEIVER_METRICS_TOKEN_NEEDED": "no"}) as receiver:
+        answers = {kind: converse(receiver, sent) for kind, (_, sent) in ODD_REQUESTS.items()}
+        cut_off = value(scrape(receiver), "receiver_refused_total", status="400")
+        with connect(receiver, PEER) as connection:
+            headers = (f"authorization: Bearer {KEY}\r\n", "content-length: 9\r\n")
+            connection.sendall(request("POST /", *headers, body=b"{"))
+        wait_until(lambda: value(scrape(receiver), "receiver_refused_total", status="400") == cut_off + 1)
+        key = {"authorization": f"Bearer {KEY}"}
+        statuses = [receiver.post(body_of(rows(1, number)), headers=key).status_code for number in range(2)]
+        assert statuses == [200, 429]
+        assert receiver.stop() == 0
+    for kind, (status, _) in ODD_REQUESTS.items():
+        assert int(answers[kind].split()[1]) in {status, 401 if environ else status}, kind
+    assert "Invalid HTTP request received." in receiver.log  # what uvicorn says comes here, so this test would see it
+    assert '"event": "received"' in receiver.log
+    everything = receiver.log + b"".join(answers.values()).decode("latin-1")
+    for never in (MARK, "canary", PEER, "Traceback", "ClientDisconnect"):
+        assert never not in everything, never
+
+
+def converse(receiver: Running, sent: bytes) -> bytes:
+    """Send bytes from an address that is nobody else's, and hear all that is answered."""
+    said = b""
+    with connect(receiver, PEER) as connection:
+        try:
+            connection.sendall(sent)
+            while b"}" not in said and (chunk := connection.recv(65536)):  # every answer of the application has one
+                said += chunk
+        except (ConnectionError, TimeoutError):
+            pass  # hung up on, which is an answer too
+    return said
