@@ -155,12 +155,15 @@ def tables_part() -> Iterator[str]:
     yield ""
 
 
+ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (\w+) [^;]*; -- ([^\n]*)$", re.MULTILINE)
+
 CREATE = re.compile(r"((?:^--[^\n]*\n)*)^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\);", re.MULTILINE | re.DOTALL)
 
 
 def read_tables(sql: str) -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
     """Each table of a schema: name, the comment above it, and its columns with the comments beside them."""
     con = empty_warehouse()
+    added = {(name, column): meaning for step in schema.STEPS for name, column, meaning in ADDED.findall(step)}
     for comment, name, body in CREATE.findall(sql):
         described = con.execute("SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [name])
         types = dict(described.fetchall())
@@ -170,7 +173,8 @@ def read_tables(sql: str) -> Iterator[tuple[str, str, list[tuple[str, str, str]]
             if column.split():
                 beside[column.split()[0]] = meaning.strip()
         above = " ".join(line.removeprefix("--").strip() for line in comment.splitlines())
-        yield name, above, [(f"`{column}`", kind, beside.get(column, "")) for column, kind in types.items()]
+        meanings = {column: beside.get(column, added.get((name, column), "")) for column in types}
+        yield name, above, [(f"`{column}`", kind, meanings[column]) for column, kind in types.items()]
     con.close()
 
 
