@@ -15,7 +15,7 @@ import requests
 
 from penpot_telemetry.errors import Reason, TelemetryError
 from penpot_telemetry.wire.limits import MIB
-from receiver import account, instances, landfill, pipeline, tombstones, warehouse
+from receiver import account, instances, landfill, pipeline, snapshot, tombstones, warehouse
 from receiver.access import read_secret
 from receiver.account import Account, Refused
 from receiver.ask import ask
@@ -27,6 +27,7 @@ from receiver.pipeline import unpin as unpin_key
 from receiver.quarantine import measure
 from receiver.settings import VARIABLES, address_file, places_beside, read_settings
 from receiver.sizes import Sizes, read_sizes
+from receiver.warehouse import snapshot_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -35,6 +36,7 @@ EVERY = 2**63 - 1
 WIDE = 120
 
 UNAUTHORIZED = 401
+LONG_SECONDS = 3600.0
 
 
 class Commands(click.Group):
@@ -91,8 +93,8 @@ url_option = click.option("--url", help="Ask the server at this URL, whatever ho
 def main() -> None:
     """Receive telemetry batches into a DuckDB file. Without a command: serve.
 
-    `status` and `check` open the warehouse themselves while no server has it, and ask the server that has it
-    otherwise. The other commands need the server stopped.
+    `status`, `check` and `snapshot` open the warehouse themselves while no server has it, and ask the server that has
+    it otherwise. `ask` reads the snapshot then. The other commands need the server stopped.
     """
 
 
@@ -143,6 +145,30 @@ def digest(warehouse: Path, landfill: Path | None, quarantine: Path | None) -> N
     """One digest over all events, batches and reports: equal before and after a rebuild."""
     with closing(open_to_read(warehouse)) as con:
         click.echo(account.content_digest(con))
+
+
+@main.command(name="snapshot")
+@place_options
+@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write it here. [default: beside the warehouse, where readers look for it]")  # fmt: skip
+def take_snapshot(warehouse: Path, landfill: Path | None, quarantine: Path | None, to: Path | None) -> None:
+    """Publish a copy of the warehouse that others read while a server writes.
+
+    The copy takes the place of the one before in one step. While a server has the warehouse, the server makes it; it
+    also does so by itself, see RECEIVER_SNAPSHOT_MINUTES.
+    """
+    target = to or snapshot_of(warehouse)
+    try:
+        con = open_to_read(warehouse)
+    except InUseError:
+        made = ask_server(find_url(warehouse), "/snapshot", snapshot.Snapshot, "POST", LONG_SECONDS)
+        if to is not None:
+            snapshot.copy_snapshot(snapshot_of(warehouse), to)
+    else:
+        with closing(con):
+            made = snapshot.publish(warehouse, target)
+    fresh = "empty" if made.fresh_at is None else f"fresh at {made.fresh_at:%Y-%m-%d %H:%M} UTC"
+    click.echo(f"{target}: {made.mark.events:,} events, {made.bytes / MIB:,.1f} MiB, {fresh}")
 
 
 @main.command()
@@ -413,12 +439,7 @@ def read_or_ask(places: Places, url: str | None, read: Callable[[Any], T], ask_a
     try:
         con = open_to_read(places.warehouse)
     except InUseError:
-        try:
-            return ask_at(address_file(places.warehouse).read_text().strip())
-        except FileNotFoundError:
-            raise click.ClickException(
-                f"{places.warehouse} is in use, but not by a server that says where it listens: try --url"
-            ) from None
+        return ask_at(find_url(places.warehouse))
     with closing(con):
         return read(con)
 
@@ -443,10 +464,20 @@ def open_to_read(path: Path) -> Any:
     return con
 
 
-def ask_server(url: str, path: str, kind: type[T]) -> T:
-    """The account, or the instances, as a running server gives it."""
+def find_url(warehouse: Path) -> str:
+    """Where the server listens that has a warehouse."""
     try:
-        answer = requests.get(url.rstrip("/") + path, auth=show_token, timeout=30, allow_redirects=False)
+        return address_file(warehouse).read_text().strip()
+    except FileNotFoundError:
+        raise click.ClickException(f"{warehouse} is in use, but not by a server that says where it listens") from None
+
+
+def ask_server(url: str, path: str, kind: type[T], method: str = "GET", seconds: float = 30) -> T:
+    """What a running server answers."""
+    try:
+        answer = requests.request(
+            method, url.rstrip("/") + path, auth=show_token, timeout=seconds, allow_redirects=False
+        )
         if answer.status_code == UNAUTHORIZED:
             raise click.ClickException(f"{url} wants its token: set RECEIVER_READ_TOKEN or RECEIVER_READ_TOKEN_FILE")
         answer.raise_for_status()

@@ -33,9 +33,12 @@ from receiver.delivery import Receipt
 from receiver.ingest import Batch, read_instance
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
+from receiver.publisher import Publisher
 from receiver.rates import Rates
 from receiver.settings import Settings
 from receiver.sizes import Sizes, read_sizes
+from receiver.snapshot import SnapshotError
+from receiver.warehouse import snapshot_of
 from receiver.web import pages
 from receiver.writer import Writer
 
@@ -85,6 +88,7 @@ class State:
     settings: Settings
     store: Store
     writer: Writer
+    publisher: Publisher
     metrics: Metrics
     intake: Intake
     decoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "decode"))
@@ -115,8 +119,12 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         metrics = Metrics()
         metrics.on_start(store.warehouse.numbers.received_at, account.last_batch_at(store.warehouse.con))
-        with Writer(store, metrics.on_commit) as writer:
-            app.state.receiver = state = State(settings, store, writer, metrics, create_intake(settings))
+        target = snapshot_of(settings.places.warehouse)
+        with (
+            Writer(store, metrics.on_commit) as writer,
+            Publisher(writer, target, settings.snapshot_minutes) as publisher,
+        ):
+            app.state.receiver = state = State(settings, store, writer, publisher, metrics, create_intake(settings))
             app.state.dashboard = dashboard = pages.open_dashboard(store.warehouse.reader, settings.threshold)
             yield
             await dashboard.close()
@@ -346,6 +354,14 @@ async def batches(request: Request) -> Response:
     return answer(200, {"batches": found})
 
 
+async def publish(request: Request) -> Response:
+    """A snapshot beside the warehouse, now, unless the last one still holds all there is."""
+    try:
+        return answer(200, await asyncio.to_thread(state_of(request).publisher.publish))
+    except SnapshotError as error:
+        raise NotTakenError(503, "unavailable", str(error), retry_after=BROKEN_SECONDS, unread=False) from None
+
+
 async def read(request: Request, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     """Ask the warehouse on a reading thread, through a connection of its own."""
     state = state_of(request)
@@ -463,5 +479,6 @@ ROUTES = [
     Route("/status", status),
     Route("/instances", list_instances),
     Route("/instances/{instance_id:uuid}/batches", batches),
+    Route("/snapshot", publish, methods=["POST"]),
     *pages.ROUTES,
 ]

@@ -35,6 +35,7 @@ class Settings:
     shutdown_seconds: float = 20.0
     threshold: int = 5
     require_signatures: bool = False
+    snapshot_minutes: int | None = 60
     access: Access = field(default_factory=Access)
 
 
@@ -46,6 +47,7 @@ VARIABLES = {
     "RECEIVER_LANDFILL_DAYS": "remove days of the landfill after so many (default: keep all, a rebuild needs them)",
     "RECEIVER_QUARANTINE_DAYS": "remove bodies that were put aside after so many days (14)",
     "RECEIVER_QUARANTINE_MIB": "keep at most so many MiB of them, count the others (1024)",
+    "RECEIVER_SNAPSHOT_MINUTES": "publish a snapshot so often, if anything changed; 0: only when asked (60)",
     "RECEIVER_BODY_MIB": "the largest body that is taken (16)",
     "RECEIVER_DECODED_MIB": "the most that a body may inflate to (128)",
     "RECEIVER_MAX_EVENTS": "the most events in one batch (100000)",
@@ -64,12 +66,12 @@ VARIABLES = {
 def read_settings(places: Places, host: str, port: int, environ: Mapping[str, str]) -> Settings:
     """Settings from the places, the address and the environment. Raises ConfigError, naming the variable."""
 
-    def whole(name: str, default: int) -> int:
+    def whole(name: str, default: int, least: int = 1) -> int:
         text = environ.get(name, "").strip()
         if not text:
             return default
-        if not (text.isascii() and text.isdigit() and len(text) <= len("999999999") and int(text) > 0):
-            raise ConfigError(f"{name} must be a whole number above 0, in plain digits: {VARIABLES[name]}")
+        if not (text.isascii() and text.isdigit() and len(text) <= len("999999999") and int(text) >= least):
+            raise ConfigError(f"{name} must be a whole number above {least - 1}, in plain digits: {VARIABLES[name]}")
         return int(text)
 
     def yes(name: str) -> bool:
@@ -104,6 +106,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
         threshold=whole("RECEIVER_THRESHOLD", 5),
         require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),
+        snapshot_minutes=whole("RECEIVER_SNAPSHOT_MINUTES", 60, least=0) or None,
         access=read_access(environ),
     )
 

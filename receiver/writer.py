@@ -7,9 +7,9 @@ also does what time asks for, between jobs.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,6 +25,7 @@ ROLL_UP_EVENTS = 200_000
 
 TIDY_SECONDS = 3600.0
 RECOVER_SECONDS = 5.0
+HOLD_SECONDS = 60.0
 
 log = structlog.get_logger("receiver.writer")
 
@@ -37,6 +38,14 @@ class Waiting:
     receipt: Future[Receipt] = field(default_factory=Future)
 
 
+@dataclass(slots=True)
+class Pause:
+    """A stop between two transactions: the writer says when it stands, and waits for the word to go on."""
+
+    stands: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+
+
 class Writer:
     """Owns the store while it runs. `on_commit` is told the seconds and the number of jobs of each transaction.
 
@@ -46,7 +55,8 @@ class Writer:
     def __init__(self, store: Store, on_commit: Callable[[float, int], None] = lambda *_: None) -> None:
         self.store = store
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Waiting | Pause | None] = queue.SimpleQueue()
+        self._pause: Pause | None = None
         self._thread = threading.Thread(target=self._run, name="writer")
         self.behind = 0
 
@@ -74,6 +84,16 @@ class Writer:
         self._queue.put(waiting)
         return waiting.receipt
 
+    @contextmanager
+    def held(self) -> Iterator[Store | None]:
+        """The store between two transactions, untouched until the block ends; None when it does not come to that."""
+        pause = Pause()
+        self._queue.put(pause)
+        try:
+            yield self.store if pause.stands.wait(HOLD_SECONDS) else None
+        finally:
+            pause.goes_on.set()
+
     def _run(self) -> None:
         tidied = -TIDY_SECONDS
         while True:
@@ -87,18 +107,35 @@ class Writer:
                 continue
             if first is None:
                 return
+            if isinstance(first, Pause):
+                self._stand(first)
+                continue
             group = [first]
             while len(group) < TOGETHER and (more := self._next()) is not None:
                 group.append(more)
             self._write(group)
             if self.behind >= ROLL_UP_EVENTS or (self.behind and self._queue.empty()):
                 self._roll_up()
+            if self._pause is not None:
+                self._stand(self._pause)
+                self._pause = None
+
+    def _stand(self, pause: Pause) -> None:
+        pause.stands.set()
+        pause.goes_on.wait()
 
     def _next(self) -> Waiting | None:
-        """What waits already, without waiting; the sign to stop goes back to the end of the queue."""
+        """The job that waits already, if one is next; a pause waits for the end of the group, the sign to stop at the
+        end of the queue.
+        """
+        if self._pause is not None:
+            return None
         try:
             waiting = self._queue.get_nowait()
         except queue.Empty:
+            return None
+        if isinstance(waiting, Pause):
+            self._pause = waiting
             return None
         if waiting is None:
             self._queue.put(None)

@@ -128,7 +128,8 @@ def open_warehouse(path: str | Path) -> OpenWarehouse:
     except InUseError:
         if not snapshot.exists():
             raise DatabaseError(
-                f"{wanted} is in use by a server and has no snapshot beside it: let the server publish {snapshot.name}"
+                f"{wanted} is in use by a server and has no snapshot beside it: "
+                f"`python -m receiver snapshot --warehouse {wanted}` publishes one"
             ) from None
         con, opened, is_snapshot = connect(snapshot, read_only=True), snapshot, True
     try:
