@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 from uuid import UUID
@@ -15,9 +16,10 @@ import requests
 
 from penpot_telemetry.errors import Reason, TelemetryError
 from penpot_telemetry.wire.limits import MIB
-from receiver import account, instances, landfill, pipeline, snapshot, tombstones, warehouse
+from receiver import account, export, instances, landfill, pipeline, snapshot, tombstones, warehouse
 from receiver.access import read_secret
 from receiver.account import Account, Refused
+from receiver.analysis.opened import open_file
 from receiver.ask import ask
 from receiver.delivery import InUseError, Receipt
 from receiver.instances import Instance, Listing
@@ -94,7 +96,7 @@ def main() -> None:
     """Receive telemetry batches into a DuckDB file. Without a command: serve.
 
     `status`, `check` and `snapshot` open the warehouse themselves while no server has it, and ask the server that has
-    it otherwise. `ask` reads the snapshot then. The other commands need the server stopped.
+    it otherwise. `ask` and `export` read the snapshot then. The other commands need the server stopped.
     """
 
 
@@ -169,6 +171,43 @@ def take_snapshot(warehouse: Path, landfill: Path | None, quarantine: Path | Non
             made = snapshot.publish(warehouse, target)
     fresh = "empty" if made.fresh_at is None else f"fresh at {made.fresh_at:%Y-%m-%d %H:%M} UTC"
     click.echo(f"{target}: {made.mark.events:,} events, {made.bytes / MIB:,.1f} MiB, {fresh}")
+
+
+day_type = click.DateTime(["%Y-%m-%d"])
+
+
+@main.command(name="export")
+@click.option("--warehouse", type=click.Path(path_type=Path, dir_okay=False), default=Path("telemetry.duckdb"),
+              envvar="RECEIVER_WAREHOUSE", show_envvar=True, show_default=True,
+              help="The DuckDB file. While a server has it, its snapshot is exported.")  # fmt: skip
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
+              help="A folder that is empty, not there yet, or of an earlier export.")  # fmt: skip
+@click.option("--table", type=click.Choice(list(export.TABLES)), default="events", show_default=True)
+@click.option("--first-day", type=day_type, metavar="YYYY-MM-DD", help="The first day, inclusive. [default: all]")
+@click.option("--last-day", type=day_type, metavar="YYYY-MM-DD", help="The last day, inclusive. [default: all]")
+@click.option("--prune", is_flag=True, help="Remove days (of those asked for) that the warehouse does not hold.")
+def export_table(  # noqa: PLR0913  the options of a command
+    warehouse: Path, folder: Path, table: str, first_day: datetime | None, last_day: datetime | None, *, prune: bool
+) -> None:
+    """Write a table as Parquet, one folder a day: FOLDER/events/tracked_on=YYYY-MM-DD/part-0.parquet.
+
+    Events go by their day (tracked_on), batches and reports by the day they came (received_on). Ids and JSON are text,
+    rows are sorted, compression is zstd; the same content makes the same files. A day that was exported before is
+    replaced, in one step; a day that the warehouse no longer holds stays, as in an archive, unless --prune is given:
+    use it after `erase`. Any other folder that is not empty is refused.
+    """
+    con, opened = open_file(warehouse)
+    with closing(con):
+        if opened != warehouse:
+            click.echo(f"{warehouse} is in use, exporting its snapshot {opened}", err=True)
+        done = export.export(
+            con, folder, table, first_day and first_day.date(), last_day and last_day.date(), prune=prune, each=show
+        )
+    click.echo(f"{folder / table}: {done.rows:,} rows, files: {done.files:,}")
+    if done.kept_days:
+        click.echo(
+            f"days in the folder that the warehouse does not hold: {done.kept_days:,}; --prune removes them", err=True
+        )
 
 
 @main.command()
@@ -406,6 +445,12 @@ main.add_command(ask)
 
 
 # --- what the commands share ----------------------------------------------------------------------------------------
+
+
+def show(items: Sequence[T]) -> Iterator[T]:
+    """The items one by one, with a bar on a terminal."""
+    with click.progressbar(items, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield from bar
 
 
 def find_account(places: Places, url: str | None) -> Account:

@@ -120,20 +120,8 @@ def open_warehouse(path: str | Path) -> OpenWarehouse:
     ...     warehouse.active_profiles(first_day="2026-03-01")
     """
     wanted = Path(path)
-    if not wanted.exists():
-        raise DatabaseError(f"{wanted} is not there: name the file that `python -m receiver --warehouse FILE` writes")
-    snapshot = snapshot_of(wanted)
+    con, opened = open_file(wanted)
     try:
-        con, opened, is_snapshot = connect(wanted, read_only=True), wanted, False
-    except InUseError:
-        if not snapshot.exists():
-            raise DatabaseError(
-                f"{wanted} is in use by a server and has no snapshot beside it: "
-                f"`python -m receiver snapshot --warehouse {wanted}` publishes one"
-            ) from None
-        con, opened, is_snapshot = connect(snapshot, read_only=True), snapshot, True
-    try:
-        check_version(con, opened)
         con.execute("SELECT fresh_at FROM as_of").fetchall()
         if behind := rollups.count_behind(con):
             raise DatabaseError(
@@ -148,7 +136,31 @@ def open_warehouse(path: str | Path) -> OpenWarehouse:
     except BaseException:
         con.close()
         raise
-    return OpenWarehouse(con, opened, is_snapshot=is_snapshot)
+    return OpenWarehouse(con, opened, is_snapshot=opened != wanted)
+
+
+def open_file(wanted: Path) -> tuple[duckdb.DuckDBPyConnection, Path]:
+    """A reading connection to a warehouse of today's version, or to its snapshot when a server holds the file; says
+    which file is open. Raises DatabaseError.
+    """
+    if not wanted.exists():
+        raise DatabaseError(f"{wanted} is not there: name the file that `python -m receiver --warehouse FILE` writes")
+    snapshot = snapshot_of(wanted)
+    try:
+        con, opened = connect(wanted, read_only=True), wanted
+    except InUseError:
+        if not snapshot.exists():
+            raise DatabaseError(
+                f"{wanted} is in use by a server and has no snapshot beside it: "
+                f"`python -m receiver snapshot --warehouse {wanted}` publishes one"
+            ) from None
+        con, opened = connect(snapshot, read_only=True), snapshot
+    try:
+        check_version(con, opened)
+    except BaseException:
+        con.close()
+        raise
+    return con, opened
 
 
 def save(frame: pl.DataFrame, path: str | Path, kind: Format | None = None) -> Path:

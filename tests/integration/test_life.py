@@ -2,15 +2,32 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
+import polars as pl
 import pytest
 import requests
+from click.testing import CliRunner
 
 import receiver
+from receiver.__main__ import main
+from receiver.pipeline import open_store, prepare, receive
+from receiver.settings import places_beside
 from receiver.warehouse import snapshot_of
-from tests.integration.receiving import Running, body_of, command, rows, running, wait_until
+from tests.integration.receiving import (
+    DAY,
+    INSTANCE,
+    Running,
+    body_of,
+    command,
+    legacy_report,
+    rows,
+    running,
+    wait_until,
+)
 
 TOKEN = "a-token-of-sixteen"  # noqa: S105  of the tests only
 
@@ -134,3 +151,126 @@ def test_asking_for_a_snapshot_needs_the_token(tmp_path: Path) -> None:
         server.receipt(body_of(rows(3)))
         assert "wants its token" in command(tmp_path, "snapshot").stderr
         assert names(tmp_path) == []
+
+
+# -- exports ---------------------------------------------------------------------------------------------------------
+
+
+NEVER = 2_000_000_000  # days: outside the calendar
+DAYS = [date(2026, 7, 19), date(2026, 7, 20), date(2026, 7, 21)]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A warehouse of two instances with events on three days and two without a day; a report and four batches."""
+    path = tmp_path / "w.duckdb"
+    with open_store(places_beside(path)) as store:
+        for number, (day, instance) in enumerate([(2, INSTANCE), (0, INSTANCE), (1, UUID(int=9)), (NEVER, INSTANCE)]):
+            instant = DAY + (day - 1) * 86_400_000
+            events = [row._replace(tracked_at=instant) for row in rows(2 + number, 10 * number)]
+            receive(store, [prepare(body_of(events, instance=instance))])
+        receive(store, [prepare(legacy_report(**{"total-teams": 4}))])
+    return path
+
+
+def read_duckdb(folder: Path, table: str) -> pl.DataFrame:
+    """An export as DuckDB reads it."""
+    with duckdb.connect() as con:
+        frame: pl.DataFrame = con.sql(
+            f"FROM read_parquet('{folder}/{table}/*/*.parquet', hive_partitioning = true)"
+        ).pl()
+        return frame
+
+
+def run_export(path: Path, *words: str) -> str:
+    """What the command says."""
+    result = CliRunner().invoke(main, ["export", "--warehouse", str(path), *words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_an_export_holds_every_event_for_polars_and_for_duckdb(filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out it's"
+    assert "14 rows, files: 4" in run_export(filled, "--to", str(out))
+    frame = pl.scan_parquet(out / "events", hive_partitioning=True).collect()
+    assert frame.schema["tracked_on"] == pl.Date
+    texts = ("instance_id", "profile_id", "batch_key", "props", "context", "name")
+    assert {name: frame.schema[name] for name in texts} == dict.fromkeys(texts, pl.String)
+    with receiver.open_warehouse(filled) as opened:
+        live = opened.sql(
+            "SELECT tracked_on, instance_id::VARCHAR AS instance_id, profile_id::VARCHAR AS profile_id, name, "
+            "context::VARCHAR AS context FROM events ORDER BY ALL"
+        )
+    assert frame.select(live.columns).sort(live.columns, nulls_last=True).equals(live)
+    with duckdb.connect() as con:
+        con.sql(f"CREATE VIEW e AS FROM read_parquet('{str(out).replace(chr(39), chr(39) * 2)}/events/**/*.parquet')")
+        assert con.sql("SELECT DISTINCT tracked_on FROM e ORDER BY ALL").fetchall() == [*((d,) for d in DAYS), (None,)]
+        assert con.sql("SELECT DISTINCT profile_id[9:9] FROM e").fetchall() == [("-",)]
+        kinds = "SELECT DISTINCT compression FROM parquet_metadata(getvariable('files'))"
+        con.execute("SET VARIABLE files = ?", [[str(path) for path in sorted(out.rglob("*.parquet"))]])
+        assert con.sql(kinds).fetchall() == [("ZSTD",)]
+
+
+def test_the_same_content_makes_the_same_files(filled: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run_export(filled, "--to", str(tmp_path / name))
+    one, two = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) == 5
+
+
+@pytest.mark.parametrize(("table", "count"), [("batches", 4), ("reports", 1)])
+def test_batches_and_reports_go_by_the_day_they_came(filled: Path, tmp_path: Path, table: str, count: int) -> None:
+    run_export(filled, "--to", str(tmp_path / "out"), "--table", table)
+    frame = pl.scan_parquet(tmp_path / "out" / table, hive_partitioning=True).collect()
+    assert frame.height == count
+    assert frame["received_on"].unique().to_list() == [datetime.now(UTC).date()]
+    assert pl.Binary not in frame.dtypes
+
+
+def test_days_that_were_asked_for_replace_themselves_and_nothing_else(filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_export(filled, "--to", str(out))
+    written = {path: path.stat().st_ino for path in out.rglob("*.parquet")}
+    (out / "events-2026-07-20.unfinished").write_bytes(b"half")
+    old = out / "events" / "tracked_on=2020-01-01"
+    old.mkdir()
+    (old / "part-0.parquet").write_bytes(b"of a day that is gone")
+    assert "4 rows, files: 1" in run_export(
+        filled, "--to", str(out), "--first-day", "2026-07-20", "--last-day", "2026-07-20"
+    )
+    changed = [path.parent.name for path, inode in written.items() if path.stat().st_ino != inode]
+    assert changed == ["tracked_on=2026-07-20"]
+    assert not list(out.glob("*.unfinished"))
+    assert "that the warehouse does not hold: 1" in run_export(filled, "--to", str(out))
+    assert old.exists()
+    run_export(filled, "--to", str(out), "--prune")
+    assert not old.exists()
+    assert read_duckdb(out, "events").height == 14
+
+
+def test_a_folder_of_something_else_is_left_alone(filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    result = CliRunner().invoke(main, ["export", "--warehouse", str(filled), "--to", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "is not empty and no export" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_while_a_server_has_the_warehouse_its_snapshot_is_exported(server: Running) -> None:
+    server.receipt(body_of(rows(3)))
+    out = server.folder / "out"
+    assert "no snapshot" in command(server.folder, "export", "--to", str(out)).stderr
+    assert requests.post(server.url + "/snapshot", timeout=60).status_code == 200
+    server.receipt(body_of(rows(3, 3)))
+    said = command(server.folder, "export", "--to", str(out))
+    assert "3 rows, files: 1" in said.stdout, said.stderr
+    assert "exporting its snapshot" in said.stderr
