@@ -10,10 +10,10 @@ on the way is answered with UnavailableError, and the next body first finds out 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID, uuid4
 
 import duckdb
@@ -23,7 +23,7 @@ from msgspec import structs
 from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver import account, erase, ingest, landfill, tombstones, warehouse
+from receiver import account, erase, ingest, landfill, retention, tombstones, warehouse
 from receiver.account import Refused
 from receiver.delivery import (
     Delivery,
@@ -61,6 +61,8 @@ class Places:
     quarantine_budget: int = 1024 * MIB
     quarantine_days: int = 14
     landfill_days: int | None = None
+    event_days: int | None = None
+    report_days: int | None = None
 
     @property
     def tombstones(self) -> Path:
@@ -763,14 +765,34 @@ def check_erased(opened: Warehouse, places: Places) -> None:
 # --- what time takes away -------------------------------------------------------------------------------------------
 
 
-def tidy(store: Store) -> None:
-    """Remove quarantined bodies and landfill files past their days."""
+class Gone(NamedTuple):
+    """What time took away at once."""
+
+    events: int = 0
+    reports: int = 0
+    bodies: int = 0
+    landfill_days: int = 0
+
+
+def tidy(store: Store) -> Gone:
+    """Remove events, reports, quarantined bodies and landfill files past their days."""
     now = store.clock()
-    places = store.places
-    gone = store.quarantine.expire(places.quarantine_days, now)
-    warehouse.forget_bodies(store.warehouse.con, gone)
-    if places.landfill_days is not None:
-        landfill.expire(store.landfill, places.landfill_days, now.date())
+    places, con = store.places, store.warehouse.con
+    bodies = store.quarantine.expire(places.quarantine_days, now)
+    warehouse.forget_bodies(con, bodies)
+    events = reports = 0
+    with warehouse.transaction(con):
+        if places.event_days is not None:
+            events = retention.expire_events(con, days_before(now, places.event_days), now)
+        if places.report_days is not None:
+            reports = retention.expire_reports(con, days_before(now, places.report_days), now)
+    files = landfill.expire(store.landfill, places.landfill_days, now.date()) if places.landfill_days else []
+    return Gone(events, reports, len(bodies), len(files))
+
+
+def days_before(now: datetime, days: int) -> date:
+    """The day so many days ago, or the first that there is."""
+    return date.fromordinal(max(1, now.astimezone(UTC).toordinal() - days))
 
 
 UNLOADABLE = (DecodeError, LookupError, *warehouse.DATA_ERRORS)

@@ -182,6 +182,8 @@ class Writer:
 
     def _tidy(self) -> None:
         try:
-            tidy(self.store)
+            gone = tidy(self.store)
+            if any(gone):
+                log.info("removed", **gone._asdict())
         except Exception as error:
             log.warning("not tidied", error=type(error).__name__)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import duckdb
@@ -13,8 +15,11 @@ import requests
 from click.testing import CliRunner
 
 import receiver
+from receiver import rollups
 from receiver.__main__ import main
-from receiver.pipeline import open_store, prepare, receive
+from receiver.account import content_digest, read_account
+from receiver.delivery import Receipt
+from receiver.pipeline import Store, open_store, prepare, rebuild, receive, tidy
 from receiver.settings import places_beside
 from receiver.warehouse import snapshot_of
 from tests.integration.receiving import (
@@ -274,3 +279,124 @@ def test_while_a_server_has_the_warehouse_its_snapshot_is_exported(server: Runni
     said = command(server.folder, "export", "--to", str(out))
     assert "3 rows, files: 1" in said.stdout, said.stderr
     assert "exporting its snapshot" in said.stderr
+
+
+# -- retention -------------------------------------------------------------------------------------------------------
+
+
+NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
+KEPT_DAYS = 30
+
+
+def store_of(
+    folder: Path, now: datetime = NOW, *, event_days: int | None = None, report_days: int | None = None
+) -> Store:
+    """A store that keeps events and reports for so many days, with a clock."""
+    places = replace(places_beside(folder / "w.duckdb"), event_days=event_days, report_days=report_days)
+    store = open_store(places)
+    store.clock = lambda: now
+    return store
+
+
+def body_of_days(*days_ago: int | None, first: int = 0) -> bytes:
+    """A body with an event for each; None: of no day."""
+    events = []
+    for row, ago in zip(rows(len(days_ago), first), days_ago, strict=True):
+        day = NEVER if ago is None else (NOW.date() - date(1970, 1, 1)).days - ago
+        events.append(row._replace(tracked_at=day * 86_400_000))
+    return body_of(events)
+
+
+def take(store: Store, *bodies: bytes) -> list[Receipt]:
+    """Bodies as they come, each added up."""
+    receipts = [receipt for body in bodies for receipt in receive(store, [prepare(body)])]
+    store.warehouse.roll_up()
+    return receipts
+
+
+def days_held(store: Store) -> list[int | None]:
+    """How many days ago each event was, as of NOW."""
+    found = store.warehouse.con.execute("SELECT tracked_on FROM events ORDER BY tracked_on NULLS LAST").fetchall()
+    return [None if day is None else (NOW.date() - day).days for (day,) in found]
+
+
+def added_up(store: Store) -> list[list[tuple[Any, ...]]]:
+    """All that the rollups hold."""
+    return [store.warehouse.con.execute(f"FROM {table} ORDER BY ALL").fetchall() for table in rollups.TABLES]
+
+
+def test_events_go_after_their_days_and_the_sums_still_agree(tmp_path: Path) -> None:
+    with store_of(tmp_path, event_days=KEPT_DAYS) as store:
+        first = body_of_days(400, 31, 30, 1, None)
+        take(store, first, body_of_days(31, 40, first=10), body_of_days(0, -9, first=20))
+        assert tidy(store).events == 4
+        assert days_held(store) == [30, 1, 0, -9, None]
+        assert tidy(store).events == 0
+        found = read_account(store.warehouse.con)
+        assert found.adds_up, found.checks
+        assert found.removed == {"retention": 4}
+        (repeat,) = take(store, first)
+        assert (repeat.status, repeat.events) == ("duplicate", 5)
+        assert read_account(store.warehouse.con).adds_up
+
+
+def test_what_is_added_up_goes_with_its_events(tmp_path: Path) -> None:
+    with store_of(tmp_path, event_days=KEPT_DAYS) as store:
+        take(store, body_of_days(31, 30, None), body_of_days(31, 32, first=10))
+        receive(store, [prepare(body_of_days(50, 2, first=20))])  # not added up when the others go
+        tidy(store)
+        assert rollups.count_behind(store.warehouse.con) == 1
+        store.warehouse.roll_up()
+        held = added_up(store)
+        assert [len(rows_held) for rows_held in held] == [3, 3, 3]
+        rollups.rebuild(store.warehouse.con)
+        assert added_up(store) == held
+
+
+def test_a_clock_that_was_ahead_or_told_no_day_keeps_nothing_for_longer(tmp_path: Path) -> None:
+    with store_of(tmp_path, event_days=KEPT_DAYS) as store:
+        take(store, body_of_days(-4000, None, 0))
+        store.clock = lambda: NOW + timedelta(days=KEPT_DAYS)
+        assert tidy(store).events == 0
+        store.clock = lambda: NOW + timedelta(days=KEPT_DAYS + 1)
+        assert tidy(store).events == 3
+        assert added_up(store) == [[], [], []]
+        assert read_account(store.warehouse.con).adds_up
+
+
+def test_reports_go_after_their_days_and_a_repeat_is_still_one(tmp_path: Path) -> None:
+    with store_of(tmp_path, report_days=KEPT_DAYS, event_days=10**9 - 1) as store:
+        take(store, legacy_report(**{"total-teams": 4}), body_of_days(4000))
+        store.clock = lambda: NOW + timedelta(days=KEPT_DAYS + 1)
+        take(store, legacy_report(**{"total-teams": 5}))
+        assert tidy(store)[:2] == (0, 1)
+        assert store.warehouse.con.execute("SELECT total_teams FROM reports").fetchall() == [(5,)]
+        assert read_account(store.warehouse.con).adds_up
+
+
+def test_a_rebuild_brings_nothing_back_for_longer_than_to_the_next_start(tmp_path: Path) -> None:
+    with store_of(tmp_path, event_days=KEPT_DAYS, report_days=KEPT_DAYS) as store:
+        take(store, body_of_days(31, 30, None), legacy_report(), body_of_days(31, first=5))
+        store.clock = lambda: NOW + timedelta(days=KEPT_DAYS)
+        tidy(store)
+        before = content_digest(store.warehouse.con)
+        held = days_held(store)
+    rebuild(store.places)
+    with store_of(tmp_path, NOW + timedelta(days=KEPT_DAYS), event_days=KEPT_DAYS, report_days=KEPT_DAYS) as store:
+        assert days_held(store) != held
+        tidy(store)
+        assert days_held(store) == held
+        assert content_digest(store.warehouse.con) == before
+        assert read_account(store.warehouse.con).adds_up
+
+
+def test_a_server_removes_at_its_start_what_is_too_old_and_publishes_the_rest(tmp_path: Path) -> None:
+    today = (datetime.now(UTC).date() - date(1970, 1, 1)).days
+    with store_of(tmp_path, datetime.now(UTC)) as store:
+        events = [row._replace(tracked_at=(today - n) * 86_400_000) for n, row in enumerate(rows(5))]
+        take(store, body_of(events))
+    with running(tmp_path, RECEIVER_EVENT_DAYS="2") as server:
+        wait_until(lambda: server.get("/status")["removed"] == {"retention": 2})
+        assert requests.post(server.url + "/snapshot", timeout=60).json()["mark"]["events"] == 3
+        assert count_events(tmp_path / "w.duckdb") == 3
+        assert command(tmp_path, "check").returncode == 0
