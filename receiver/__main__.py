@@ -214,7 +214,11 @@ def export_table(  # noqa: PLR0913  the options of a command
 @place_options
 @click.option("--allow-loss", is_flag=True, help="Go on when the old warehouse holds what the landfill does not.")
 def rebuild(warehouse: Path, landfill: Path | None, quarantine: Path | None, allow_loss: bool) -> None:
-    """Make the warehouse anew from the landfill, then put it in the old one's place in one step."""
+    """Make the warehouse anew from the landfill, then put it in the old one's place in one step.
+
+    What is no longer in the landfill, as RECEIVER_LANDFILL_DAYS may have it, is lost then: that needs --allow-loss.
+    Events past RECEIVER_EVENT_DAYS come back until the server starts.
+    """
     found = rebuild_warehouse(places_beside(warehouse, landfill, quarantine), allow_loss=allow_loss)
     click.echo(f"rebuilt from {found.replayed} records; {found.repeated_records} more were copies")
     if found.damaged_bytes or found.unloadable:

@@ -23,7 +23,7 @@ from msgspec import structs
 from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver import account, erase, ingest, landfill, retention, tombstones, warehouse
+from receiver import account, erase, ingest, landfill, retention, snapshot, tombstones, warehouse
 from receiver.account import Refused
 from receiver.delivery import (
     Delivery,
@@ -715,6 +715,7 @@ def finish_erasures(places: Places) -> list[Erasure]:
         warehouse.write_anew(places.warehouse)
         for left_over in (warehouse.snapshot_of(places.warehouse), rebuilding(places)):
             warehouse.remove_database(left_over)
+        snapshot.remove_unfinished(warehouse.snapshot_of(places.warehouse))
         now = datetime.now(UTC)
         receipts = [one.finish(now, content_digest) for one in stones.unfinished]
         done = [one for one in stones.erasures if one.finished_at is not None]
