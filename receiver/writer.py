@@ -89,8 +89,11 @@ class Writer:
         """The store between two transactions, untouched until the block ends; None when it does not come to that."""
         pause = Pause()
         self._queue.put(pause)
+        deadline = time.monotonic() + HOLD_SECONDS
         try:
-            yield self.store if pause.stands.wait(HOLD_SECONDS) else None
+            while not pause.stands.wait(0.05) and self.is_running and time.monotonic() < deadline:
+                pass
+            yield self.store if pause.stands.is_set() else None
         finally:
             pause.goes_on.set()
 

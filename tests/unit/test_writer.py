@@ -1,6 +1,8 @@
 """The one thread that writes: what waits goes together, and a request that went away brings nothing down."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,40 @@ def test_a_receipt_that_nobody_waits_for_does_not_stop_the_writer(tmp_path: Path
             assert later.result(20).status == "accepted"
             assert writer.is_running
         assert store.warehouse.con.execute("SELECT count(*) FROM events").fetchall() == [(3,)]
+
+
+def test_a_hold_comes_to_pass_while_jobs_wait_and_they_wait_for_its_end(tmp_path: Path) -> None:
+    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    jobs = [prepare(body_of(rows(1, number))) for number in range(80)]
+    with open_store(places) as store:
+        writer = Writer(store)
+        receipts = [writer.submit(job) for job in jobs[:40]]
+        with writer, writer.held() as held:
+            assert held is store
+            receipts += [writer.submit(job) for job in jobs[40:]]
+            assert all(receipt.done() for receipt in receipts[:40])
+            assert not any(receipt.running() or receipt.done() for receipt in receipts[40:])
+            assert writer.waiting == 40
+        assert {receipt.result(20).status for receipt in receipts} == {"accepted"}
+        with writer.held() as held:
+            assert held is None, "it has ended"
+
+
+def test_two_that_hold_the_writer_take_turns(tmp_path: Path) -> None:
+    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    with open_store(places) as store, Writer(store) as writer, ThreadPoolExecutor(2) as others:
+        inside = threading.Lock()
+
+        def hold() -> bool:
+            with writer.held() as held:
+                is_alone = inside.acquire(blocking=False)
+                inside.release()
+                return is_alone and held is store
+
+        turns = [others.submit(hold) for _ in range(6)]
+        receipt = writer.submit(prepare(body_of(rows(1))))
+        assert [turn.result(20) for turn in turns] == [True] * 6
+        assert receipt.result(20).status == "accepted"
 
 
 def test_the_rollups_catch_up_once_nothing_waits_and_at_a_start_after_a_crash(tmp_path: Path) -> None:
