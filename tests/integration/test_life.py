@@ -27,7 +27,6 @@ from tests.integration.receiving import (
     INSTANCE,
     Running,
     body_of,
-    command,
     legacy_report,
     rows,
     running,
@@ -49,6 +48,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if "snapshot" in path.name)
 
 
+def run(folder: Path, *words: str, code: int = 0) -> str:
+    """What a command says of the warehouse in a folder, once it ends with this code."""
+    name, *rest = words
+    result = CliRunner().invoke(main, [name, "--warehouse", str(folder / "w.duckdb"), *rest])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
 def count_events(path: Path) -> int:
     """Events of a warehouse as an analyst opens it."""
     with receiver.open_warehouse(path) as opened:
@@ -62,13 +69,13 @@ def count_events(path: Path) -> int:
 def test_an_analyst_reads_the_snapshot_while_the_server_writes(server: Running) -> None:
     warehouse = server.folder / "w.duckdb"
     server.receipt(body_of(rows(7)))
-    assert command(server.folder, "snapshot").returncode == 0
+    run(server.folder, "snapshot")
     with receiver.open_warehouse(warehouse) as opened:
         assert opened.is_snapshot
         before = opened.active_profiles(threshold=1)
         assert opened.sql("SELECT count(*) FROM profile_days").rows() == [(7,)], "it was not added up"
         server.receipt(body_of(rows(5, 7)))
-        assert command(server.folder, "snapshot").returncode == 0
+        run(server.folder, "snapshot")
         assert opened.active_profiles(threshold=1).equals(before), "an open snapshot changed under its reader"
     assert count_events(warehouse) == 12
     assert names(server.folder) == ["w.snapshot.duckdb"]
@@ -86,12 +93,12 @@ def test_the_server_publishes_by_itself_when_something_arrived(tmp_path: Path) -
 def test_a_snapshot_of_the_same_content_is_not_made_twice(server: Running) -> None:
     server.receipt(body_of(rows(3)))
     target = snapshot_of(server.folder / "w.duckdb")
-    assert command(server.folder, "snapshot").returncode == 0
+    run(server.folder, "snapshot")
     made = target.stat().st_ino
-    assert command(server.folder, "snapshot").returncode == 0
+    run(server.folder, "snapshot")
     assert target.stat().st_ino == made
     target.unlink()
-    assert command(server.folder, "snapshot").returncode == 0
+    run(server.folder, "snapshot")
     assert count_events(server.folder / "w.duckdb") == 3
 
 
@@ -100,14 +107,11 @@ def test_a_snapshot_can_be_taken_without_a_server_and_to_another_place(tmp_path:
     other.parent.mkdir()
     with running(tmp_path, RECEIVER_SNAPSHOT_MINUTES="0") as server:
         server.receipt(body_of(rows(3)))
-        said = command(tmp_path, "snapshot", "--to", str(other))
-        assert said.returncode == 0, said.stderr
+        run(tmp_path, "snapshot", "--to", str(other))
         assert count_events(other) == 3
         server.receipt(body_of(rows(3, 3)))
         server.kill()
-    said = command(tmp_path, "snapshot", "--to", str(other))
-    assert said.returncode == 0, said.stderr
-    assert "6 events" in said.stdout
+    assert "6 events" in run(tmp_path, "snapshot", "--to", str(other))
     assert count_events(other) == 6
     assert [path.name for path in other.parent.iterdir()] == [other.name]
 
@@ -130,7 +134,7 @@ def test_every_event_that_was_answered_before_a_snapshot_is_in_it(server: Runnin
             assert made["mark"]["events"] == held
             assert held % 20 == 0, "half a batch"
     assert server.stop() == 0
-    assert command(server.folder, "check").returncode == 0
+    run(server.folder, "check")
 
 
 def test_what_a_crash_left_of_a_snapshot_is_removed_at_the_next_start(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_no_snapshot_is_put_in_place_where_it_cannot_be_written(server: Running)
 def test_asking_for_a_snapshot_needs_the_token(tmp_path: Path) -> None:
     with running(tmp_path, RECEIVER_READ_TOKEN=TOKEN) as server:
         server.receipt(body_of(rows(3)))
-        assert "wants its token" in command(tmp_path, "snapshot").stderr
+        assert "wants its token" in run(tmp_path, "snapshot", code=1)
         assert names(tmp_path) == []
 
 
@@ -187,16 +191,9 @@ def read_duckdb(folder: Path, table: str) -> pl.DataFrame:
         return frame
 
 
-def run_export(path: Path, *words: str) -> str:
-    """What the command says."""
-    result = CliRunner().invoke(main, ["export", "--warehouse", str(path), *words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_an_export_holds_every_event_for_polars_and_for_duckdb(filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "out it's"
-    assert "14 rows, files: 4" in run_export(filled, "--to", str(out))
+    assert "14 rows, files: 4" in run(filled.parent, "export", "--to", str(out))
     frame = pl.scan_parquet(out / "events", hive_partitioning=True).collect()
     assert frame.schema["tracked_on"] == pl.Date
     texts = ("instance_id", "profile_id", "batch_key", "props", "context", "name")
@@ -218,7 +215,7 @@ def test_an_export_holds_every_event_for_polars_and_for_duckdb(filled: Path, tmp
 
 def test_the_same_content_makes_the_same_files(filled: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        run_export(filled, "--to", str(tmp_path / name))
+        run(filled.parent, "export", "--to", str(tmp_path / name))
     one, two = (
         {
             path.relative_to(tmp_path / name): path.read_bytes()
@@ -233,7 +230,7 @@ def test_the_same_content_makes_the_same_files(filled: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("table", "count"), [("batches", 4), ("reports", 1)])
 def test_batches_and_reports_go_by_the_day_they_came(filled: Path, tmp_path: Path, table: str, count: int) -> None:
-    run_export(filled, "--to", str(tmp_path / "out"), "--table", table)
+    run(filled.parent, "export", "--to", str(tmp_path / "out"), "--table", table)
     frame = pl.scan_parquet(tmp_path / "out" / table, hive_partitioning=True).collect()
     assert frame.height == count
     assert frame["received_on"].unique().to_list() == [datetime.now(UTC).date()]
@@ -242,43 +239,42 @@ def test_batches_and_reports_go_by_the_day_they_came(filled: Path, tmp_path: Pat
 
 def test_days_that_were_asked_for_replace_themselves_and_nothing_else(filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run_export(filled, "--to", str(out))
+    run(filled.parent, "export", "--to", str(out))
     written = {path: path.stat().st_ino for path in out.rglob("*.parquet")}
     (out / "events-2026-07-20.unfinished").write_bytes(b"half")
     old = out / "events" / "tracked_on=2020-01-01"
     old.mkdir()
     (old / "part-0.parquet").write_bytes(b"of a day that is gone")
-    assert "4 rows, files: 1" in run_export(
-        filled, "--to", str(out), "--first-day", "2026-07-20", "--last-day", "2026-07-20"
+    assert "4 rows, files: 1" in run(
+        filled.parent, "export", "--to", str(out), "--first-day", "2026-07-20", "--last-day", "2026-07-20"
     )
     changed = [path.parent.name for path, inode in written.items() if path.stat().st_ino != inode]
     assert changed == ["tracked_on=2026-07-20"]
     assert not list(out.glob("*.unfinished"))
-    assert "that the warehouse does not hold: 1" in run_export(filled, "--to", str(out))
+    assert "that the warehouse does not hold: 1" in run(filled.parent, "export", "--to", str(out))
     assert old.exists()
-    run_export(filled, "--to", str(out), "--prune")
+    run(filled.parent, "export", "--to", str(out), "--prune")
     assert not old.exists()
     assert read_duckdb(out, "events").height == 14
 
 
-def test_a_folder_of_something_else_is_left_alone(filled: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("filled")
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    result = CliRunner().invoke(main, ["export", "--warehouse", str(filled), "--to", str(tmp_path / "out")])
-    assert result.exit_code == 1
-    assert "is not empty and no export" in result.output
+    assert "is not empty and no export" in run(tmp_path, "export", "--to", str(tmp_path / "out"), code=1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
 def test_while_a_server_has_the_warehouse_its_snapshot_is_exported(server: Running) -> None:
     server.receipt(body_of(rows(3)))
     out = server.folder / "out"
-    assert "no snapshot" in command(server.folder, "export", "--to", str(out)).stderr
+    assert "no snapshot" in run(server.folder, "export", "--to", str(out), code=1)
     assert requests.post(server.url + "/snapshot", timeout=60).status_code == 200
     server.receipt(body_of(rows(3, 3)))
-    said = command(server.folder, "export", "--to", str(out))
-    assert "3 rows, files: 1" in said.stdout, said.stderr
-    assert "exporting its snapshot" in said.stderr
+    said = run(server.folder, "export", "--to", str(out))
+    assert "3 rows, files: 1" in said
+    assert "exporting its snapshot" in said
 
 
 # -- retention -------------------------------------------------------------------------------------------------------
@@ -399,4 +395,4 @@ def test_a_server_removes_at_its_start_what_is_too_old_and_publishes_the_rest(tm
         wait_until(lambda: server.get("/status")["removed"] == {"retention": 2})
         assert requests.post(server.url + "/snapshot", timeout=60).json()["mark"]["events"] == 3
         assert count_events(tmp_path / "w.duckdb") == 3
-        assert command(tmp_path, "check").returncode == 0
+        run(tmp_path, "check")
