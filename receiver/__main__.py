@@ -170,7 +170,7 @@ def take_snapshot(warehouse: Path, landfill: Path | None, quarantine: Path | Non
         with closing(con):
             made = snapshot.publish(warehouse, target)
     fresh = "empty" if made.fresh_at is None else f"fresh at {made.fresh_at:%Y-%m-%d %H:%M} UTC"
-    click.echo(f"{target}: {made.mark.events:,} events, {made.bytes / MIB:,.1f} MiB, {fresh}")
+    click.echo(f"{target}: {made.holds.events:,} events, {made.bytes / MIB:,.1f} MiB, {fresh}")
 
 
 day_type = click.DateTime(["%Y-%m-%d"])

@@ -44,9 +44,9 @@ class Publisher:
     def publish(self) -> Snapshot:
         """A snapshot of what the warehouse holds now: the last one when that is still it. Raises SnapshotError."""
         with self._one_at_once:
-            if self._last is None or self._read_mark() != self._last.mark or not self.target.exists():
+            if self._last is None or self._read_mark() != self._last.holds or not self.target.exists():
                 self._last = snapshot.publish(self._writer.store.places.warehouse, self.target, self._held())
-                log.info("published", events=self._last.mark.events, bytes=self._last.bytes)
+                log.info("published", events=self._last.holds.events, bytes=self._last.bytes)
             return self._last
 
     @contextlib.contextmanager
@@ -74,7 +74,7 @@ class Publisher:
     def _publish_if_changed(self) -> None:
         """What time asks for; whatever fails is tried again the next time."""
         try:
-            if self._read_mark() != (self._last.mark if self._last else Mark()):
+            if self._read_mark() != (self._last.holds if self._last else Mark()):
                 self.publish()
         except SnapshotError as error:
             log.warning("not published", reason=str(error))

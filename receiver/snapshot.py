@@ -30,7 +30,7 @@ class SnapshotError(DatabaseError):
     """No copy could be made; the one before, if any, is as it was."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True, rename="kebab"):
     """What changes with whatever arrives and whatever is removed: the last delivery, and what is there."""
 
     last_delivery: int = 0
@@ -41,7 +41,7 @@ class Mark(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True, rename="kebab"):
     """What a copy holds, its bytes, and the newest receipt in it (UTC; None when nothing was ever received)."""
 
-    mark: Mark
+    holds: Mark
     bytes: int
     fresh_at: datetime | None
 

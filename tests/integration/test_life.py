@@ -131,7 +131,7 @@ def test_every_event_that_was_answered_before_a_snapshot_is_in_it(server: Runnin
             made = requests.post(server.url + "/snapshot", timeout=60).json()
             held = count_events(server.folder / "w.duckdb")
             assert held >= answered
-            assert made["mark"]["events"] == held
+            assert made["holds"]["events"] == held
             assert held % 20 == 0, "half a batch"
     assert server.stop() == 0
     run(server.folder, "check")
@@ -393,6 +393,6 @@ def test_a_server_removes_at_its_start_what_is_too_old_and_publishes_the_rest(tm
         take(store, body_of(events))
     with running(tmp_path, RECEIVER_EVENT_DAYS="2") as server:
         wait_until(lambda: server.get("/status")["removed"] == {"retention": 2})
-        assert requests.post(server.url + "/snapshot", timeout=60).json()["mark"]["events"] == 3
+        assert requests.post(server.url + "/snapshot", timeout=60).json()["holds"]["events"] == 3
         assert count_events(tmp_path / "w.duckdb") == 3
         run(tmp_path, "check")
