@@ -1,5 +1,6 @@
 """The life of the data: read by others while a server writes, copied out, and removed when its time is over."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -135,6 +136,20 @@ def test_every_event_that_was_answered_before_a_snapshot_is_in_it(server: Runnin
             assert held % 20 == 0, "half a batch"
     assert server.stop() == 0
     run(server.folder, "check")
+
+
+def test_a_snapshot_and_a_later_copy_of_the_landfill_are_a_backup_of_a_running_server(server: Running) -> None:
+    backup = server.folder / "backup"
+    backup.mkdir()
+    server.receipt(body_of(rows(3)))
+    run(server.folder, "snapshot", "--to", str(backup / "w.duckdb"))
+    server.receipt(body_of(rows(4, 3)))
+    shutil.copytree(server.folder / "w.landfill", backup / "w.landfill")
+    assert server.stop() == 0
+    with open_store(places_beside(backup / "w.duckdb")) as restored:
+        assert restored.found.replayed == 1
+    assert run(backup, "digest") == run(server.folder, "digest")
+    assert "the sums agree" in run(backup, "check")
 
 
 def test_what_a_crash_left_of_a_snapshot_is_removed_at_the_next_start(tmp_path: Path) -> None:
