@@ -16,7 +16,7 @@ import polars as pl
 from msgspec import structs
 
 from receiver import landfill, rollups
-from receiver.delivery import forget
+from receiver.delivery import Delivery, forget
 from receiver.frames import write_rows
 from receiver.landfill import Record
 from receiver.tombstones import Erased
@@ -34,18 +34,27 @@ Untouched = Collection[tuple[UUID, str]]
 def redact(
     record: Record, erased: Erased, read_frame: Callable[[Record], pl.DataFrame], untouched: Untouched = ()
 ) -> bytes | None:
-    """A record without what was erased, ready to write; None when it holds nothing of it. Raises DecodeError."""
-    header, delivery = record.header, record.header.delivery
+    """A record without what was erased, ready to write; None when it holds nothing of it. Raises DecodeError.
+
+    Nothing at all is left of an operator's word about an instance.
+    """
+    delivery = record.header.delivery
     if delivery.forgotten:
         return None
     until = erased.instance(delivery.instance_id)
     if until is not None and delivery.received_at <= until:
+        if delivery.kind == "unpin":  # no delivery, so nothing counts it; its key is the id itself
+            return b""
         return landfill.pack_record(forget(delivery, until), "nothing", landfill.NOTHING)
     if delivery.body is not None and delivery.body in erased.bodies:
         return landfill.pack_record(structs.replace(delivery, body=None), "nothing", landfill.NOTHING)
-    if header.carried == "nothing" or not erased.profiles or (delivery.key, delivery.digest) in untouched:
+    if record.header.carried == "nothing" or not erased.profiles or (delivery.key, delivery.digest) in untouched:
         return None
-    frame = read_frame(record)
+    return redact_events(delivery, read_frame(record), erased)
+
+
+def redact_events(delivery: Delivery, frame: pl.DataFrame, erased: Erased) -> bytes | None:
+    """A batch without the events that were erased; None when it has none of them."""
     until, gone = find_events(frame, erased, delivery.received_at)
     if until is None:
         return None
@@ -131,6 +140,7 @@ def count_rows(con: duckdb.DuckDBPyConnection, erased: Erased, at: datetime) -> 
 INSTANCES = """
 SELECT instance_id FROM batches
 UNION SELECT instance_id FROM reports
+UNION SELECT instance_id FROM instance_keys
 UNION SELECT instance_id FROM quarantine WHERE instance_id IS NOT NULL
 ORDER BY 1
 """
@@ -165,7 +175,7 @@ DELETE_REMOVED = "DELETE FROM removed WHERE batch_no IN (SELECT batch_no FROM ba
 
 def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], at: datetime) -> Removed:
     """Every row that names these instances; of each batch, report and refused body its key stays."""
-    counts = dict.fromkeys(("events", *FORGET, *rollups.TABLES), 0)
+    counts = dict.fromkeys(("events", *FORGET, "instance_keys", *rollups.TABLES), 0)
     for instance_id in instances:
         bound = {"instance": instance_id}
         for statement in FORGET.values():

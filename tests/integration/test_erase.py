@@ -18,12 +18,12 @@ import pytest
 import zstandard
 
 from penpot_telemetry.errors import DatabaseError, DecodeError
-from penpot_telemetry.wire import batch
+from penpot_telemetry.wire import batch, payload, signature
 from penpot_telemetry.wire.batch import EventRow
 from receiver import landfill, tombstones
 from receiver.__main__ import find_account
 from receiver.account import Account, content_digest
-from receiver.pipeline import Places, erase_id, open_store, prepare, rebuild, receive
+from receiver.pipeline import Places, erase_id, open_store, prepare, rebuild, receive, unpin
 from receiver.settings import places_beside
 from receiver.tombstones import Scope
 from receiver.warehouse import connect, snapshot_of
@@ -312,6 +312,28 @@ def test_a_report_is_erased_with_its_instance_and_counted_once(folder: Path) -> 
     check(folder)
     assert [status for status, *_ in post(folder, report)] == ["duplicate"]
     assert traces(folder, INSTANCE) == set()
+    check(folder)
+
+
+def test_a_pinned_key_and_the_word_that_took_one_away_go_with_their_instance(folder: Path) -> None:
+    def signed(number: int) -> bytes:
+        text = batch.encode_events(rows(1, number))
+        sent = payload.EventsBatch("2.18.0", PENPOT, text, UUID(int=number), number)
+        return payload.build_events(signature.sign_batch(sent, bytes(range(32))))
+
+    with open_store(places_of(folder)) as store:
+        receive(store, [prepare(signed(500))])
+        assert unpin(store, PENPOT) is not None
+        receive(store, [prepare(signed(501))])
+    unsigned = body_of(rows(1, 502), instance=PENPOT, batch_id=BATCHES[8], batch_seq=502)
+    assert [status for status, *_ in post(folder, unsigned)] == ["quarantined"]
+    content = erase_here(folder, "instance", PENPOT)["content-digest"]
+    assert traces(folder, PENPOT) == set()
+    check(folder)
+    rebuild(places_of(folder))
+    assert digest(folder) == content
+    later = body_of(rows(1, 503), instance=PENPOT, batch_id=BATCHES[9], batch_seq=503)
+    assert post(folder, signed(500), later) == [("duplicate", 1, UUID(int=500)), ("accepted", 1, BATCHES[9])]
     check(folder)
 
 
