@@ -142,6 +142,7 @@ SELECT instance_id FROM batches
 UNION SELECT instance_id FROM reports
 UNION SELECT instance_id FROM instance_keys
 UNION SELECT instance_id FROM quarantine WHERE instance_id IS NOT NULL
+UNION SELECT instance_id FROM instance_keys
 ORDER BY 1
 """
 

@@ -464,7 +464,7 @@ def unpin(store: Store, instance_id: UUID) -> str | None:
     if key is None:
         return None
     now = max(store.clock(), store.warehouse.numbers.received_at + TICK)
-    word = Delivery(uuid4(), now, "unpin", "loaded", instance_id, "", instance_id=instance_id)
+    word = Delivery(uuid4(), now, "unpin", "loaded", uuid4(), "", instance_id=instance_id)
     plans = [Plan(word, warehouse.receipt_of(word, None))]
     try:
         load_plans(store, plans, append_records(store, plans))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from psycopg import Connection
 
@@ -16,7 +17,7 @@ from penpot_telemetry import outbox, pipeline
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.batch import encode_events
-from receiver import ingest
+from receiver import ingest, landfill
 from receiver import pipeline as receiving_pipeline
 from receiver.instances import Instance, list_instances
 from tests.conftest import NOON, make_events, names_of
@@ -269,6 +270,25 @@ def test_the_word_stays_between_its_deliveries_when_the_clock_goes_back(house: H
     assert (house.digest, pinned(house)) == (before, shown(ALICE))
     assert house.read_account().adds_up
     assert house.read_account().received == 4
+
+
+def test_an_instance_that_is_erased_takes_its_pin_along(house: House) -> None:
+    outcomes(house, signed_body(1, ALICE), signed_body(2, MALLORY, UUID(int=5)))
+    unpin(house)
+    outcomes(house, signed_body(3, ALICE))
+    house.store.close()
+    receiving_pipeline.erase_id(house.places, "instance", INSTANCE)
+    house.restart()
+    before = house.digest
+    for _ in range(2):
+        assert (line_of(house).instance_id, pinned(house)) == (UUID(int=5), shown(MALLORY))
+        count = house.store.warehouse.con.execute("SELECT count(*) FROM instance_keys").fetchall()
+        assert (count, house.digest) == ([(1,)], before)
+        house.rebuild()
+    for path in house.places.landfill.glob("*.zst"):
+        for record in landfill.scan(path):
+            assert str(INSTANCE).encode() not in msgspec.json.encode(record.header)
+    assert outcomes(house, signed_body(4, MALLORY)) == ["accepted"]
 
 
 # -- the running server ----------------------------------------------------------------------------------------------
