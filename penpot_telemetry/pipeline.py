@@ -271,6 +271,10 @@ def ship(  # noqa: PLR0913
         if page is None:
             break
         answer = check_receipt(page, send.post_batch(session, endpoint, page.body, settings, stopped))
+        if kept is not None and is_used_up(answer):
+            put_back_page(conn, page, answer)
+            report.refused += 1
+            continue
         in_doubt = answer.outcome == "refused" and (kept is not None or answer.repeated)
         if in_doubt:
             answer = resolve_doubt(conn, session, page, answer, settings)
@@ -301,6 +305,14 @@ def check_receipt(page: Page, answer: Answer) -> Answer:
     ):
         return Answer("unknown", "the receipt speaks of another batch: is a cache between here and the receiver?", {})
     return answer
+
+
+def is_used_up(answer: Answer) -> bool:
+    """Whether another batch has the id of this one: a pass used it up and died before it could split the page.
+
+    The receiver has put the page aside and will never load it, so its rows need another id.
+    """
+    return (answer.receipt.get("status"), answer.receipt.get("reason")) == ("quarantined", "id-reused")
 
 
 def resolve_doubt(

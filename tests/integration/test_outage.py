@@ -259,6 +259,29 @@ def test_a_batch_that_arrives_after_it_was_split_is_not_loaded(
     assert (agreed > 0, mismatches) == (True, [])
 
 
+def test_a_pass_that_dies_after_it_used_up_an_id_loses_nothing(
+    conn: Connection, settings: Settings, house: House, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipping = replace(settings, endpoint=Endpoint(front.url))
+    pipeline.record_events(conn, make_events(10), shipping)
+    front.post = is_down
+    pipeline.run_pass(conn, shipping)
+    front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
+    front.get = lambda path: (200, house.list_batches(path))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(pipeline, "take_back", die)
+        pipeline.run_pass(conn, shipping)
+    front.post = house.take
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.failure, report.shipped, report.pending) == (None, 10, 0)
+    assert house.marks() == {f"e-{n}": 1 for n in range(10)}
+    assert_all_agree(conn, shipping, house)
+
+
 def test_a_batch_that_came_through_is_found_out_without_a_ledger(
     conn: Connection, doubtful: Settings, house: House, front: Front
 ) -> None:
