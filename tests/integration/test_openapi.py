@@ -107,9 +107,14 @@ def test_a_method_that_is_not_allowed_is_answered_with_all_that_are(receiver: Ru
 def test_a_running_receiver_answers_as_described(receiver: Running, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     program = Path(sys.executable).with_name("schemathesis")
-    options = ["--url", receiver.url, "--max-examples", "10", "--seed", "1", "--no-color"]
+    bounds = ["--max-examples", "5", "--seed", "1", "--request-timeout", "60", "--suppress-health-check", "all"]
     done = subprocess.run(
-        [program, "run", FILE, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [program, "run", FILE, "--url", receiver.url, "--no-color", *bounds],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     assert f"Tested: {sum(map(len, DESCRIPTION['paths'].values()))}" in done.stdout
