@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import requests
@@ -18,10 +18,21 @@ import yaml
 
 from receiver.metrics import Metrics
 from receiver.settings import VARIABLES, Settings, places_beside
-from tests.integration.receiving import Running, ask, body_of, command, legacy_report, penpots_body, rows, running
+from tests.integration.receiving import (
+    INSTANCE,
+    Running,
+    ask,
+    body_of,
+    command,
+    legacy_report,
+    penpots_body,
+    rows,
+    running,
+)
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "running.md").read_text()
+OTHER = UUID(int=7)
 HOME = "/var/lib/penpot-telemetry"
 PYTHON = "/opt/penpot-telemetry/bin/python"
 TOKEN = "a-reading-token-of-tests"  # noqa: S105  of the tests only
@@ -61,7 +72,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with telemetry(home) as receiver:
         receiver.receipt(penpots_body())
         for number in range(3):
-            receiver.receipt(body_of(rows(5, number), batch_id=uuid4(), batch_seq=number + 1))
+            receiver.receipt(body_of(rows(5, number), instance=OTHER, batch_id=uuid4(), batch_seq=number + 1))
         receiver.receipt(legacy_report(**{"total-users": 3}))
         assert receiver.receipt(b"nothing to read")["status"] == "quarantined"
         assert receiver.stop() == 0
@@ -93,6 +104,27 @@ def test_a_backup_that_is_not_the_same_is_told(backed_up: tuple[Path, Path], tmp
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(AssertionError, match="differ"):
         play("restore", tmp_path / "elsewhere", backup)
+
+
+def test_what_was_erased_after_the_backup_does_not_come_back_with_it(
+    backed_up: tuple[Path, Path], tmp_path: Path
+) -> None:
+    home, elsewhere = shutil.copytree(backed_up[0], tmp_path / "home"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def operate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "receiver", *words, "--warehouse", str(folder / "telemetry.duckdb")]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+
+    assert operate(home, "erase", "--instance", str(INSTANCE)).returncode == 0
+    play("restore", elsewhere, backed_up[1])
+    shutil.copy(home / "telemetry.erased.json", elsewhere)
+    refused = operate(elsewhere, "serve", "--port", "0")
+    assert refused.returncode == 1 and "rebuild" in refused.stderr
+    assert operate(elsewhere, "rebuild").returncode == 0
+    with telemetry(elsewhere) as receiver:
+        found = receiver.get("/status")
+        assert (found["batches"], found["events"], found["reports"]) == (3, 15, 0)
 
 
 def test_the_warehouse_is_made_from_the_landfill_as_written(backed_up: tuple[Path, Path], tmp_path: Path) -> None:
