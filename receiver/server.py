@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 import uvicorn
@@ -165,6 +167,23 @@ class Quiet(logging.Handler):
         log.log(record.levelno, "library", logger=record.name, message=record.getMessage().split("\n")[0], error=kind)
 
 
+class Lossy:
+    """A stream on which a line that cannot be written is lost: a full disk under the log must not stop a batch."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """The text, if there is room."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """What is held back, if there is room."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_log() -> None:
     """Lines on standard error: JSON for a machine, aligned for a terminal."""
     terminal = sys.stderr.isatty()
@@ -175,7 +194,7 @@ def configure_log() -> None:
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Lossy(sys.stderr))),
     )
     root = logging.getLogger()
     root.handlers[:] = [Quiet(logging.WARNING)]

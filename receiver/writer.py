@@ -153,15 +153,15 @@ class Writer:
         try:
             receipts = receive(self.store, [waiting.job for waiting in group])
         except UnavailableError as error:
-            log.warning("unavailable", reason=str(error), jobs=len(group))
             for waiting in group:
                 waiting.receipt.set_exception(error)
+            log.warning("unavailable", reason=str(error), jobs=len(group))
             return
         except BaseException as error:
             self.store.is_sound = False
-            log.error("failed", error=type(error).__name__, jobs=len(group))
             for waiting in group:
                 waiting.receipt.set_exception(UnavailableError(f"the writer stopped at {type(error).__name__}"))
+            log.error("failed", error=type(error).__name__, jobs=len(group))
             return
         self._on_commit(time.perf_counter() - started, len(group))
         for waiting, receipt in zip(group, receipts, strict=True):

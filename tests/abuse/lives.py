@@ -63,11 +63,6 @@ def limit_files(ground: Ground, most: int) -> None:
     resource.prlimit(ground.receiver.process.pid, resource.RLIMIT_FSIZE, (most, UNLIMITED))
 
 
-def largest_file(ground: Ground) -> int:
-    """The size of what the receiver appends to next: the longest file of its landfill."""
-    return max(path.stat().st_size for path in ground.folder.glob("*.landfill/*"))
-
-
 def run_out(ground: Ground, seconds: float, close: Callable[[], None], reopen: Callable[[], None]) -> None:
     """No room for some seconds, then room again; the senders never stop. 503 with Retry-After in between."""
     with honest_senders(ground, size=PAGE):
@@ -98,13 +93,8 @@ def drown(ground: Ground, ballast: Path, seconds: float = 1.0) -> None:
 
 
 def stunt(ground: Ground, seconds: float) -> None:
-    """Files that may not grow, for some seconds."""
-    run_out(
-        ground,
-        seconds,
-        lambda: limit_files(ground, largest_file(ground) + 100),
-        lambda: limit_files(ground, UNLIMITED),
-    )
+    """No file may be written, the log's own not either, for some seconds."""
+    run_out(ground, seconds, lambda: limit_files(ground, 0), lambda: limit_files(ground, UNLIMITED))
 
 
 # --- a signal, a kill -----------------------------------------------------------------------------------------------
