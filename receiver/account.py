@@ -265,7 +265,9 @@ WITH lines AS (
     UNION ALL
     SELECT concat_ws('|', 'key', to_json(k)) FROM instance_keys k
     UNION ALL
-    SELECT concat_ws('|', 'forgotten', to_json(f)) FROM (SELECT * EXCLUDE (cause, removed_at) FROM forgotten) f
+    SELECT concat_ws('|', 'forgotten', to_json(f)) FROM (
+        SELECT * EXCLUDE (cause, removed_at) FROM forgotten WHERE kind <> 'refused' -- nor is the quarantine in here
+    ) f
 ), sums AS (
     SELECT count(*) AS n, sum(md5_number_lower(line)::HUGEINT) AS low, sum(md5_number_upper(line)::HUGEINT) AS high
     FROM lines
