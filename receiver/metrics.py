@@ -9,6 +9,9 @@ from receiver.sizes import Sizes
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+PARTS = ("warehouse", "wal", "landfill", "quarantine")
+
+
 class Metrics:
     """The collectors of one running receiver, in a registry of their own."""
 
@@ -20,6 +23,8 @@ class Metrics:
         self.quarantined = Counter("receiver_quarantined", "Bodies put aside", ["reason"], registry=of)
         self.refused = Counter("receiver_refused", "Bodies not taken", ["status"], registry=of)
         self.limited = Counter("receiver_limited", "Bodies answered with 429", ["limit"], registry=of)
+        for limit in ("all", "instance"):
+            self.limited.labels(limit)
         self.body_bytes = Counter("receiver_body_bytes", "Bytes of bodies read", registry=of)
         self.commit = Histogram(
             "receiver_commit_seconds", "From decision to commit, one transaction", buckets=SECONDS, registry=of
@@ -33,6 +38,8 @@ class Metrics:
         self.last_received = Gauge("receiver_last_received_timestamp_seconds", "Time of the last success", registry=of)
         self.last_batch = Gauge("receiver_last_batch_timestamp_seconds", "Time of the last batch loaded", registry=of)
         self.disk = Gauge("receiver_disk_bytes", "Bytes that each part takes", ["part"], registry=of)
+        for part in PARTS:
+            self.disk.labels(part)
         self.disk_free = Gauge("receiver_disk_free_bytes", "Bytes free where the warehouse is", registry=of)
 
     def on_start(self, last_received: datetime, last_batch: datetime | None) -> None:
@@ -42,7 +49,7 @@ class Metrics:
 
     def on_scrape(self, sizes: Sizes, queue: int, behind: int) -> None:
         """What is only looked at when somebody asks."""
-        for part in ("warehouse", "wal", "landfill", "quarantine"):
+        for part in PARTS:
             self.disk.labels(part).set(getattr(sizes, part))
         self.disk_free.set(sizes.free)
         self.queue.set(queue)
