@@ -331,8 +331,9 @@ def resolve_doubt(
     try:
         received = send.fetch_received(require_endpoint(settings), instance_id, settings, after=page.seq - 1)
         for there in received:
-            if (there.batch_id, there.digest) == (page.batch_id, page.digest):
-                return came_through(page, there.status)
+            is_it = (there.batch_id, there.digest) == (page.batch_id, page.digest)
+            if is_it and there.status != "quarantined":  # what was put aside is not loaded: its id may be used up
+                return came_through(page)
         knows_batches = True
     except (send.NoLedgerError, DecodeError):
         pass
@@ -342,15 +343,15 @@ def resolve_doubt(
         case "used up":
             return refusal
         case "taken":
-            return came_through(page, "accepted")
+            return came_through(page)
         case "refused" if not knows_batches:
             return refusal
     return keep
 
 
-def came_through(page: Page, status: str) -> Answer:
+def came_through(page: Page) -> Answer:
     """The answer that was lost."""
-    return Answer("accepted", "it came through before", {"status": status, "batch-id": str(page.batch_id)})
+    return Answer("accepted", "it came through before", {"status": "accepted", "batch-id": str(page.batch_id)})
 
 
 def use_up_id(

@@ -282,6 +282,35 @@ def test_a_pass_that_dies_after_it_used_up_an_id_loses_nothing(
     assert_all_agree(conn, shipping, house)
 
 
+def test_a_page_that_arrived_after_its_id_was_used_up_is_not_taken_for_one_that_came_through(
+    conn: Connection, settings: Settings, house: House, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
+    pipeline.record_events(conn, make_events(10), shipping)
+    late: list[bytes] = []
+
+    def keep_on_its_way(body: bytes) -> tuple[None, bytes]:
+        late.append(body)
+        return None, b""
+
+    front.post = keep_on_its_way
+    pipeline.run_pass(conn, shipping)
+    front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
+    front.get = lambda path: (200, house.list_batches(path))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(pipeline, "take_back", die)
+        pipeline.run_pass(conn, shipping)
+    house.take(late[0])
+    front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
+    report = pipeline.run_pass(conn, shipping)
+    assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
+    assert house.marks() == {f"e-{n}": 1 for n in range(10) if n != 3}
+
+
 def test_a_batch_that_came_through_is_found_out_without_a_ledger(
     conn: Connection, doubtful: Settings, house: House, front: Front
 ) -> None:
