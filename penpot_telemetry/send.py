@@ -32,8 +32,9 @@ SUCCESS = range(200, 207)
 """Penpot's own notion: 206 or below."""
 
 RETRIED = frozenset({429, 502, 503, 504})
-NOT_FOR_GOOD = frozenset({408, 425, 429})
-"""The 4xx that speak of the moment and not of the page."""
+UNKNOWN_SENDER = frozenset({401, 407})
+NOT_FOR_GOOD = frozenset({408, 425, 429}) | UNKNOWN_SENDER
+"""The 4xx that speak of the moment, or of who sends, and not of the page."""
 
 RECEIPT_FIELDS = ("status", "batch-id", "events", "digest", "reason")
 FIELD_LENGTH = 300
@@ -156,7 +157,11 @@ def judge(status: int, content: bytes, url: str) -> Answer:
         )
     if 400 <= status < 500 and status not in NOT_FOR_GOOD:  # noqa: PLR2004
         return Answer("refused", f"{url} answered {status}{detail}", kept)
-    return _unknown(f"{url} answered {status}{detail}")
+    return _unknown(f"{url} answered {status}{detail}{_say_what_helps(status)}")
+
+
+def _say_what_helps(status: int) -> str:
+    return ": it wants a token, or another one: see PENPOT_TELEMETRY_TOKEN" if status in UNKNOWN_SENDER else ""
 
 
 def _unknown(reason: str) -> Answer:
@@ -274,7 +279,8 @@ def _fetch_ledger_page(session: requests.Session, url: str, after: int, settings
     with response:
         if response.status_code != 200:  # noqa: PLR2004
             kind = TelemetryError if response.status_code in {*NOT_FOR_GOOD, 500, *RETRIED} else NoLedgerError
-            raise kind(f"{url} answered {response.status_code}: is it the address of a receiver?")
+            helps = _say_what_helps(response.status_code) or ": is it the address of a receiver?"
+            raise kind(f"{url} answered {response.status_code}{helps}")
         content = bytearray()
         if not _read_into(content, response, LEDGER_BYTES, settings.read_timeout):
             raise TelemetryError(f"{url} did not answer to the end")

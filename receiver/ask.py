@@ -18,6 +18,7 @@ from rich.text import Text
 from penpot_telemetry.errors import TelemetryError
 from receiver.analysis.cards import SHARED_COLUMNS, Card, QuestionError, all_cards, find_card
 from receiver.analysis.opened import open_warehouse, read_kind, save
+from receiver.analysis.strangers import make_showable
 
 PICTURES = (".png", ".svg", ".html")
 ROWS_SHOWN = 60
@@ -104,6 +105,9 @@ def run(  # noqa: PLR0913  likewise
         )
     if out is not None:
         read_kind(out)
+    for target in filter(None, (out, picture)):
+        if not target.parent.is_dir():
+            raise QuestionError(f"{target.parent} is not a folder: make it, or name another file")
     with open_warehouse(warehouse) as opened:
         if opened.is_snapshot:
             click.echo(f"{warehouse} is in use, asking its snapshot {opened.path}", err=True)
@@ -114,9 +118,9 @@ def run(  # noqa: PLR0913  likewise
         save_picture(card, frame, picture)
         click.echo(f"chart in {picture}", err=True)
     if chart == "-":
-        print_chart(console, card, frame)
+        print_chart(console, card, make_showable(frame))
     elif out is None and picture is None:
-        print_answer(console, card, frame, everything=everything)
+        print_answer(console, card, make_showable(frame), everything=everything)
 
 
 def save_picture(card: Card, frame: pl.DataFrame, path: Path) -> None:

@@ -103,7 +103,10 @@ def build_legacy_report(report: LegacyReport) -> bytes:
 # ---------------------------------------------------------------------------------------------------- parsing
 
 _Version = Annotated[str, msgspec.Meta(max_length=250)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+MOST = 10**11
+"""Of a count or a sequence number. No Penpot gets there, and a receiver can add up ninety million of them."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 
 

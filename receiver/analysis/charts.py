@@ -13,6 +13,7 @@ import polars as pl
 
 from receiver.analysis.cards import SHARED_COLUMNS, Card
 from receiver.analysis.footing import PAGE_LINES, drawn_rows, say_nothing, shorten, stand
+from receiver.analysis.strangers import make_showable
 
 COLORS = ["#3b6fb6", "#d9822b", "#3f9b6c", "#b5475a", "#7a5cab", "#8c7351", "#3aa1b5", "#b89b2e", "#6b7280", "#c05fa0"]
 GREY, OLD = "#6b7280", "#c3c8d0"
@@ -30,9 +31,6 @@ ON_DARK = ["#6ea3ea", "#efa050", "#5cc08c", "#e5788a", "#a78bda", "#c0a27c", "#5
 DARKENED = dict(zip(COLORS, ON_DARK, strict=True)) | {OLD: "#5b6472", GREY: "#a0a8b5"}
 LIGHT = {"text": "#374151", "faint": "#e5e7eb", "paper": "#ffffff"}
 DARK = {"text": "#d5dae3", "faint": "#3a414d", "paper": "#181b21"}
-
-UNSHOWABLE = r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
-"""Not allowed in XML, or able to turn round the text beside them."""
 
 STATES = alt.Scale(domain=["closed", "open"], range=[[1, 0], [4, 3]])
 
@@ -117,8 +115,7 @@ def plot(card: Card, frame: pl.DataFrame) -> Any:
         return base.mark_text(fontSize=14, color=GREY).encode(text="text:N")
     if frame.height == 1 and card.chart.mark == "bars" and len(card.chart.x) > 1:
         return figures(frame)
-    showable = pl.col(pl.String).str.replace_all(UNSHOWABLE, "\N{REPLACEMENT CHARACTER}")
-    return marks[card.chart.mark](card, frame.with_columns(showable))
+    return marks[card.chart.mark](card, make_showable(frame))
 
 
 def figures(frame: pl.DataFrame) -> Any:

@@ -16,6 +16,7 @@ from receiver import rollups
 from receiver.analysis.cards import Card, QuestionError, all_cards, find_card
 from receiver.analysis.methods import Questions
 from receiver.analysis.questions import answer, read_asked
+from receiver.analysis.strangers import write_csv
 from receiver.delivery import InUseError
 from receiver.warehouse import check_version, connect
 from receiver.warehouse import snapshot_of as snapshot_of  # noqa: PLC0414  who reads a warehouse finds it here
@@ -170,7 +171,7 @@ def save(frame: pl.DataFrame, path: str | Path, kind: Format | None = None) -> P
     if kind == "parquet":
         frame.write_parquet(target)
     elif kind == "csv":
-        frame.write_csv(target)
+        target.write_text(write_csv(frame))
     elif kind == "arrow":
         frame.write_ipc(target)
     else:

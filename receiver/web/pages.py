@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from penpot_telemetry.errors import DatabaseError
 from receiver.analysis.cards import Card, QuestionError, all_cards, find_card
 from receiver.analysis.questions import Asked, bind, read_asked
+from receiver.analysis.strangers import write_csv
 from receiver.web import rendering
 from receiver.web.answers import Answers, CrowdedError, Mark
 from receiver.web.pen import Pen, PenError
@@ -202,7 +203,7 @@ async def as_csv(request: Request, reading: Reading, card: Card) -> Response:
     """Rows, safe to be opened in a spreadsheet."""
     frame = await reading.frame(card)
     headers = {"content-disposition": f'attachment; filename="{card.name}.csv"'}
-    return Response(rendering.write_csv(frame), headers=headers, media_type="text/csv")
+    return Response(write_csv(frame), headers=headers, media_type="text/csv")
 
 
 async def as_svg(request: Request, reading: Reading, card: Card) -> Response:

@@ -19,9 +19,6 @@ from receiver.analysis.questions import Asked
 
 ROWS_SHOWN = 100
 
-FORMULA = r"^([=+\-@\t\r])"
-"""How a cell begins that a spreadsheet would compute."""
-
 SHARES = ("share", "retention", "coverage", "stickiness", "survival", "churn")
 
 
@@ -128,11 +125,6 @@ def read_cell(value: object, column: str, *, is_hidden: bool) -> Cell:
         return Cell(f"{value:%Y-%m-%d %H:%M}", "plain")
     words = {True: "yes", False: "no"}
     return Cell(words[value] if isinstance(value, bool) else str(value), "plain")
-
-
-def write_csv(frame: pl.DataFrame) -> str:
-    """Rows as CSV. A text that a spreadsheet would compute gets a ' in front: names are written by strangers."""
-    return frame.with_columns(pl.col(pl.String).str.replace(FORMULA, "'$1")).write_csv()
 
 
 def render(template: str, **values: Any) -> str:

@@ -2,7 +2,7 @@
 
 A proxy on loopback. It forwards a request whole and relays the answer whole, but for the fault that is due: dropped,
 late, twice, cut short, or told of while it happens so that somebody may be killed. It knows nothing of events, except
-that a body which holds a poisoned mark is refused with 400, always; and for a while it may refuse all with 401.
+that a body which holds a poisoned mark is refused with 400, always; and for a while it may refuse all with 403.
 """
 
 import json
@@ -126,7 +126,7 @@ class Proxy:
             return None
         if self.refusing:
             self.counts["refused for a while"] += 1
-            return make_answer("401 Unauthorized")
+            return make_answer("403 Forbidden")
         body = request.partition(b"\r\n\r\n")[2]
         if any(map(self.is_poison, decode_columns(json.loads(body)["events"]).name)):
             self.counts["refused for poison"] += 1

@@ -29,7 +29,7 @@ class Pass:
     """Events recorded before and during one run of the sender, and what goes wrong in it.
 
     `back`: a killed receiver is started again while the sender still runs. `second`: another sender at once.
-    `refusing`: whatever comes is refused with 401, though some of it may have come through before.
+    `refusing`: whatever comes is refused with 403, though some of it may have come through before.
     """
 
     record: int

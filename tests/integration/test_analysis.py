@@ -245,6 +245,7 @@ def test_ask_lists_and_writes_files(path: Path, tmp_path: Path) -> None:
         (("overview", "--first-day", "yesterday"), "first_day is not a day"),
         (("overview", "--chart=a.gif"), "ends with none of .png"),
         (("overview", "--out", "a.xls"), "ends with none of .parquet"),
+        (("overview", "--out", "/nowhere/a.csv"), "/nowhere is not a folder"),
     ],
 )
 def test_ask_ends_with_one_line_when_it_cannot(path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -301,3 +302,17 @@ def test_where_the_last_three_months_are_empty_the_days_before_are_shown(tmp_pat
         assert (shown.min(), shown.max()) == (MONDAY, MONDAY + 41 * DAY)
         asked = answer(warehouse.con, "active_profiles", read_asked(MONDAY + 40 * DAY))["day"]
         assert (asked.min(), asked.max()) == (MONDAY + 40 * DAY, late[-1].received_on)
+
+
+def test_what_a_stranger_calls_an_event_commands_neither_terminal_nor_spreadsheet(tmp_path: Path) -> None:
+    evil = "=\x1b[31mRED\x1b]0;pwn\x07\u202eabc"
+    events = tuple(Event(MONDAY, evil, person, "Chrome", 1920) for person in PROFILES)
+    with Warehouse(tmp_path / "w.duckdb") as warehouse:
+        fill(warehouse.con, World(tuple(Batch(i, "2.10.0", MONDAY + DAY, events, seq=1) for i in INSTANCES)))
+    for form in ((), ("--chart",), ("--all",)):
+        shown = run(tmp_path / "w.duckdb", "unknown_names", "--threshold", "1", *form)
+        assert "RED" in shown
+        assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+    run(tmp_path / "w.duckdb", "unknown_names", "--threshold", "1", "--out", str(tmp_path / "a.csv"))
+    written = (tmp_path / "a.csv").read_text()
+    assert "'=" in written and not {"\x1b", "\u202e"} & set(written)

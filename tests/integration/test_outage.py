@@ -177,7 +177,7 @@ def doubtful(conn: Connection, settings: Settings, house: House, front: Front) -
 TWENTY = {f"e-{n}": 1 for n in range(20)}
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413])
+@pytest.mark.parametrize("status", [400, 403, 404, 413])
 def test_a_batch_that_came_through_and_is_refused_afterwards_is_settled_by_the_receivers_ledger(
     conn: Connection, doubtful: Settings, house: House, front: Front, status: int
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_batch_that_came_through_and_is_refused_afterwards_is_settled_by_the_r
 def test_a_batch_refused_while_the_ledger_cannot_be_asked_is_kept_whole(
     conn: Connection, doubtful: Settings, house: House, front: Front, status: int | None
 ) -> None:
-    front.post, front.get = lambda _: (401, b""), lambda _: (status, b"")
+    front.post, front.get = lambda _: (403, b""), lambda _: (status, b"")
     for _ in range(2):
         report = pipeline.run_pass(conn, doubtful)
         assert (report.shipped, report.pending) == (0, 10)
@@ -319,6 +319,20 @@ def test_a_batch_that_came_through_is_found_out_without_a_ledger(
     assert (report.shipped, report.refused, report.pending, report.failure) == (10, 0, 0, None)
     assert house.marks() == TWENTY
     assert_all_agree(conn, doubtful, house)
+
+
+def test_a_sender_without_the_right_token_keeps_its_page_whole_and_says_what_to_set(
+    conn: Connection, settings: Settings, house: House, front: Front
+) -> None:
+    shipping = replace(settings, endpoint=Endpoint(front.url))
+    pipeline.record_events(conn, make_events(10), shipping)
+    front.post = lambda _: (401, b"")
+    for _ in range(3):
+        report = pipeline.run_pass(conn, shipping)
+        assert (report.refused, report.pending, outbox.count_waiting(conn)) == (0, 10, 0)
+        assert "PENPOT_TELEMETRY_TOKEN" in str(report.failure)
+    front.post = house.take
+    assert pipeline.run_pass(conn, shipping).batches == 1
 
 
 def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(

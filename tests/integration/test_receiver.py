@@ -6,6 +6,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -345,6 +346,21 @@ def test_loss_at_a_sender_and_gaps_in_its_sequence_are_known_exactly(receiver: R
         (2, 1, "accepted"),
         (5, 1, "accepted"),
     ]
+
+
+def test_the_largest_numbers_that_are_taken_can_be_added_up(tmp_path: Path) -> None:
+    most = Totals(*[payload.MOST] * 5)
+    with running(tmp_path) as receiver:
+        for _ in range(3):
+            envelope = {"batch_id": uuid4(), "batch_seq": payload.MOST, "totals": most, "instance": uuid4()}
+            assert receiver.receipt(body_of(rows(1), **envelope))["status"] == "accepted"
+        more = replace(most, dropped=2**62)
+        assert receiver.receipt(body_of(rows(1), batch_id=uuid4(), totals=more))["reason"] == "wrong-shape"
+        account = receiver.get("/status")
+        assert (account["lost-at-senders"], account["missing-batches"]) == (6 * payload.MOST, 3 * (payload.MOST - 1))
+        assert receiver.get("/instances")["total"] == 3
+        for path in ("/", "/questions/sequence_gaps.json", "/questions/sender_loss.json"):
+            assert requests.get(receiver.url + path, timeout=60).status_code == 200
 
 
 def test_the_overlap_of_pages_without_an_id_is_estimated(receiver: Running) -> None:

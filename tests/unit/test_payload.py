@@ -12,6 +12,7 @@ import pytest
 from penpot_telemetry.errors import DecodeError, LimitError
 from penpot_telemetry.wire.limits import Limits
 from penpot_telemetry.wire.payload import (
+    MOST,
     EventsBatch,
     LegacyReport,
     Signature,
@@ -120,8 +121,8 @@ WRONG: dict[str, list[Any]] = {
     "instance_id": [..., None, 5, "", "b6d7c1f4", "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c2g"],
     "events": [..., None, 5, ["AAQA"]],
     "batch_id": ["", 1, "x"],
-    "batch_seq": [-1, 1.5, "1", True, 2**63, 10**400],
-    "event_count": [-1, 1.5, "1", False, 2**63],
+    "batch_seq": [-1, 1.5, "1", True, MOST + 1, 2**63, 10**400],
+    "event_count": [-1, 1.5, "1", False, MOST + 1, 2**63],
     "digest": [
         "",
         5,
