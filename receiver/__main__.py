@@ -96,7 +96,7 @@ def main() -> None:
     """Receive telemetry batches into a DuckDB file. Without a command: serve.
 
     `status`, `check` and `snapshot` open the warehouse themselves while no server has it, and ask the server that has
-    it otherwise. `ask` and `export` read the snapshot then. The other commands need the server stopped.
+    it otherwise. `ask` and `export` read the snapshot then. The commands that change something need the server stopped.
     """
 
 
@@ -286,6 +286,8 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
             "of the landfill; the next start, or the same command again, finishes what was begun"
         ) from None
     click.echo(msgspec.json.encode(done).decode())
+    if not any(done.removed.values()):
+        click.echo("nothing of it was found: is the id right?", err=True)
 
 
 @main.group(name="quarantine")

@@ -131,12 +131,14 @@ def create_app(store: Store, settings: Settings) -> Starlette:
             await asyncio.to_thread(state.decoders.shutdown)
             await asyncio.to_thread(state.readers.shutdown)
 
-    return Starlette(
+    app = Starlette(
         routes=ROUTES,
         lifespan=lifespan,
         middleware=[Middleware(Guard, access=settings.access)],
         exception_handlers={HTTPException: answer_error, NotTakenError: answer_not_taken, Exception: answer_failure},
     )
+    app.router.redirect_slashes = False  # a redirect would repeat the host that the request claims
+    return app
 
 
 def create_intake(settings: Settings) -> Intake:

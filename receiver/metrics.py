@@ -1,14 +1,17 @@
 """What Prometheus may ask: counts by outcome and reason, never an instance, a profile or an address."""
 
 from datetime import datetime
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from penpot_telemetry.errors import Reason
+from receiver.delivery import Outcome
 from receiver.sizes import Sizes
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-
+REFUSALS = ("400", "401", "408", "413", "415", "429", "503")
 PARTS = ("warehouse", "wal", "landfill", "quarantine")
 
 
@@ -23,6 +26,13 @@ class Metrics:
         self.quarantined = Counter("receiver_quarantined", "Bodies put aside", ["reason"], registry=of)
         self.refused = Counter("receiver_refused", "Bodies not taken", ["status"], registry=of)
         self.limited = Counter("receiver_limited", "Bodies answered with 429", ["limit"], registry=of)
+        for outcome in get_args(Outcome):  # each from the start, so that the first one counts
+            self.batches.labels(outcome)
+            self.events.labels(outcome)
+        for reason in get_args(Reason):
+            self.quarantined.labels(reason)
+        for status in REFUSALS:
+            self.refused.labels(status)
         for limit in ("all", "instance"):
             self.limited.labels(limit)
         self.body_bytes = Counter("receiver_body_bytes", "Bytes of bodies read", registry=of)
