@@ -2,7 +2,7 @@
 
 Functions take a connection and the caller owns the transaction. What is in the tables depends on `events` and
 `batches` alone, never on the order in which batches were applied. A receiver adds up what it loaded once it has
-answered, so nobody waits for it: the tables may trail the events by a few batches while it is busy.
+answered, so nobody waits for it: the tables may trail the events by two seconds.
 """
 
 from collections.abc import Sequence

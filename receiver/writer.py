@@ -4,6 +4,7 @@ What waits while a transaction runs goes into the next one together, so many sma
 also does what time asks for, between jobs.
 """
 
+import math
 import queue
 import threading
 import time
@@ -20,8 +21,8 @@ from receiver.delivery import Receipt
 from receiver.pipeline import Job, Store, UnavailableError, make_sound, receive, tidy
 
 TOGETHER = 16
-ROLL_UP_EVENTS = 200_000
-"""Events that the rollups may trail by while jobs wait: many batches cost little more to add up than one."""
+ROLL_UP_EVENTS, ROLL_UP_SECONDS = 200_000, 2.0
+"""Events and seconds that the rollups may trail by: many batches cost little more to add up than one."""
 
 TIDY_SECONDS = 3600.0
 RECOVER_SECONDS = 5.0
@@ -59,6 +60,7 @@ class Writer:
         self._pause: Pause | None = None
         self._thread = threading.Thread(target=self._run, name="writer")
         self.behind = 0
+        self._roll_up_at = math.inf
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -104,9 +106,11 @@ class Writer:
                 self._tidy()
                 tidied = time.monotonic()
             try:
-                first = self._queue.get(timeout=TIDY_SECONDS if self.store.is_sound else RECOVER_SECONDS)
+                first = self._queue.get(timeout=self._patience())
             except queue.Empty:
                 self._recover()
+                if time.monotonic() >= self._roll_up_at:
+                    self._roll_up()
                 continue
             if first is None:
                 return
@@ -117,11 +121,16 @@ class Writer:
             while len(group) < TOGETHER and (more := self._next()) is not None:
                 group.append(more)
             self._write(group)
-            if self.behind >= ROLL_UP_EVENTS or (self.behind and self._queue.empty()):
+            if self.behind >= ROLL_UP_EVENTS or time.monotonic() >= self._roll_up_at:
                 self._roll_up()
             if self._pause is not None:
                 self._stand(self._pause)
                 self._pause = None
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do though nobody comes."""
+        until = TIDY_SECONDS if self.store.is_sound else RECOVER_SECONDS
+        return max(0.0, min(until, self._roll_up_at - time.monotonic()))
 
     def _stand(self, pause: Pause) -> None:
         pause.stands.set()
@@ -164,16 +173,19 @@ class Writer:
             log.error("failed", error=type(error).__name__, jobs=len(group))
             return
         self._on_commit(time.perf_counter() - started, len(group))
+        self.behind += sum(receipt.events for receipt in receipts if receipt.status == "accepted")
+        if self.behind:
+            self._roll_up_at = min(self._roll_up_at, time.monotonic() + ROLL_UP_SECONDS)
         for waiting, receipt in zip(group, receipts, strict=True):
             waiting.receipt.set_result(receipt)
-            self.behind += receipt.events if receipt.status == "accepted" else 0
 
     def _roll_up(self) -> None:
         """What the questions read is added up after the answers, so that no sender waits for it."""
         try:
             self.store.warehouse.roll_up()
-            self.behind = 0
+            self.behind, self._roll_up_at = 0, math.inf
         except duckdb.Error as error:  # what is wrong with the disk the next body finds out
+            self._roll_up_at = time.monotonic() + RECOVER_SECONDS
             log.warning("not added up", error=type(error).__name__)
 
     def _recover(self) -> None:

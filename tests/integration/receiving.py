@@ -49,6 +49,10 @@ class Running:
         found: dict[str, Any] = answer.json()
         return found
 
+    def wait_until_added_up(self) -> None:
+        """Wait for the rollups to have all that was loaded."""
+        wait_until(lambda: "receiver_rollups_behind_events 0.0" in requests.get(self.url + "/metrics", timeout=60).text)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(20)

@@ -67,7 +67,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         for number in range(6):
             assert receiver.receipt(month_of(number, ("navigate", "update-file", *HOSTILE)))["status"] == "accepted"
         assert receiver.receipt(b"not json")["status"] == "quarantined"
-        wait_until(lambda: len(rows(receiver, "feature_usage")) > 5)
+        receiver.wait_until_added_up()
         yield receiver
 
 
@@ -201,7 +201,7 @@ def test_neither_an_instance_nor_a_version_of_a_few_can_be_singled_out(fleet: Ru
 def test_where_nothing_is_hidden_an_instance_can_be_asked_for(tmp_path: Path) -> None:
     with running(tmp_path, RECEIVER_THRESHOLD="1") as receiver:
         receiver.receipt(month_of(0))
-        wait_until(lambda: rows(receiver, "active_instances"))
+        receiver.wait_until_added_up()
         assert rows(receiver, "active_instances", f"?instance={instance(0)}")[-3]["active_1d"] == 1
         assert rows(receiver, "active_instances", f"?instance={instance(1)}")[-3]["active_1d"] == 0
         assert 'name="instance"' in get(receiver, "/").text
