@@ -213,7 +213,7 @@ def test_a_batch_too_large_for_the_server_heals_by_splitting(
     assert (report.shipped, report.quarantined, report.failure) == (100, 0, None)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404])
+@pytest.mark.parametrize("status", [400, 403, 404])
 def test_a_server_that_refuses_everything_gets_no_row_blamed(
     conn: Connection, shipping: Settings, receiver: Receiver, status: int
 ) -> None:
