@@ -130,7 +130,7 @@ def time_batch(con: duckdb.DuckDBPyConnection, rounds: int) -> tuple[float, floa
         started = time.perf_counter()
         con.execute("INSERT INTO events SELECT * REPLACE ($last + 1 AS batch_no) FROM page", {"last": last})
         between = time.perf_counter()
-        rollups.apply(con, last + 1)
+        rollups.add(con, last + 1, last + 1)
         inserts.append(between - started)
         applied.append(time.perf_counter() - between)
         con.rollback()

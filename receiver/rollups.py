@@ -89,11 +89,6 @@ def count_behind(con: duckdb.DuckDBPyConnection) -> int:
     return behind
 
 
-def apply(con: duckdb.DuckDBPyConnection, batch_no: int, last: int | None = None) -> None:
-    """Add one batch, or a run of them up to `last`, whose rows are in `batches` and `events` already."""
-    add(con, batch_no, batch_no if last is None else last)
-
-
 def rebuild(con: duckdb.DuckDBPyConnection, batches: Sequence[int] | None = None) -> None:
     """Make all anew from `events`, or what came with these batches: after rows were erased, say."""
     if batches is not None:
@@ -109,7 +104,7 @@ def rebuild(con: duckdb.DuckDBPyConnection, batches: Sequence[int] | None = None
 
 
 def add(con: duckdb.DuckDBPyConnection, first: int, last: int) -> None:
-    """Add a run of batches."""
+    """Add a run of batches, whose rows are in `batches` and `events` already."""
     for statement in (ADD_INSTANCE_DAYS, ADD_PROFILE_DAYS, ADD_PLATFORM_DAYS):
         con.execute(statement, {"first": first, "last": last})
 

@@ -1,6 +1,6 @@
 -- What the questions read: the events of each batch, added up, and the words that all questions share.
--- Runs after schema.sql, and again on a warehouse that has it already. The three tables are filled batch by batch, in
--- the transaction of the batch, and can be made anew from `events` at any time; nothing in them is ever updated.
+-- Runs after schema.sql, and again on a warehouse that has it already. The three tables are filled soon
+-- after the batches are in, and can be made anew from `events` at any time; nothing in them is ever updated.
 
 -- One row a batch and day.
 CREATE TABLE IF NOT EXISTS instance_days (

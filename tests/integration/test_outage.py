@@ -174,6 +174,29 @@ def doubtful(conn: Connection, settings: Settings, house: House, front: Front) -
     return doubtful
 
 
+def hold_back(front: Front) -> list[bytes]:
+    """From now on bodies stay on their way, without an answer: the list of them, as it grows."""
+    late: list[bytes] = []
+
+    def keep(body: bytes) -> tuple[None, bytes]:
+        late.append(body)
+        return None, b""
+
+    front.post = keep
+    return late
+
+
+def die_before_the_split(conn: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that ends once it has used up the id of its page."""
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(pipeline, "take_back", die)
+        pipeline.run_pass(conn, settings)
+
+
 TWENTY = {f"e-{n}": 1 for n in range(20)}
 
 
@@ -237,13 +260,7 @@ def test_a_batch_that_arrives_after_it_was_split_is_not_loaded(
 ) -> None:
     shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
     pipeline.record_events(conn, make_events(10), shipping)
-    late: list[bytes] = []
-
-    def keep_on_its_way(body: bytes) -> tuple[None, bytes]:
-        late.append(body)
-        return None, b""
-
-    front.post = keep_on_its_way
+    late = hold_back(front)
     assert pipeline.run_pass(conn, shipping).pending == 10
     front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
     front.get = lambda path: (ledger, house.list_batches(path) if ledger == 200 else b"")
@@ -268,13 +285,7 @@ def test_a_pass_that_dies_after_it_used_up_an_id_loses_nothing(
     pipeline.run_pass(conn, shipping)
     front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
     front.get = lambda path: (200, house.list_batches(path))
-
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
-        dying.setattr(pipeline, "take_back", die)
-        pipeline.run_pass(conn, shipping)
+    die_before_the_split(conn, shipping, monkeypatch)
     front.post = house.take
     report = pipeline.run_pass(conn, shipping)
     assert (report.failure, report.shipped, report.pending) == (None, 10, 0)
@@ -287,23 +298,11 @@ def test_a_page_that_arrived_after_its_id_was_used_up_is_not_taken_for_one_that_
 ) -> None:
     shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
     pipeline.record_events(conn, make_events(10), shipping)
-    late: list[bytes] = []
-
-    def keep_on_its_way(body: bytes) -> tuple[None, bytes]:
-        late.append(body)
-        return None, b""
-
-    front.post = keep_on_its_way
+    late = hold_back(front)
     pipeline.run_pass(conn, shipping)
     front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
     front.get = lambda path: (200, house.list_batches(path))
-
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
-        dying.setattr(pipeline, "take_back", die)
-        pipeline.run_pass(conn, shipping)
+    die_before_the_split(conn, shipping, monkeypatch)
     house.take(late[0])
     front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
     report = pipeline.run_pass(conn, shipping)

@@ -34,7 +34,7 @@ def fill(con: duckdb.DuckDBPyConnection, world: World, *, by_batch: bool = False
     insert(con, "quarantine", (refused_row(number, refused) for number, refused in enumerate(world.refused, 1)))
     if by_batch:
         for number in range(1, len(world.batches) + 1):
-            rollups.apply(con, number)
+            rollups.add(con, number, number)
     else:
         rollups.rebuild(con)
 

@@ -63,7 +63,7 @@ def test_two_that_hold_the_writer_take_turns(tmp_path: Path) -> None:
         assert receipt.result(20).status == "accepted"
 
 
-def test_the_rollups_catch_up_once_nothing_waits_and_at_a_start_after_a_crash(tmp_path: Path) -> None:
+def test_the_rollups_catch_up_within_seconds_and_at_a_start_after_a_crash(tmp_path: Path) -> None:
     places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as store, Writer(store) as writer:
         for number in range(3):
