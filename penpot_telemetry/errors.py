@@ -31,6 +31,7 @@ Reason = Literal[
     "wrong-digest",
     "id-reused",
     "bad-signature",
+    "superseded",
 ]
 """Why a body can never be accepted, in the words of the quarantine table."""
 
@@ -64,4 +65,15 @@ class DatabaseError(TelemetryError):
 
 
 class BusyError(TelemetryError):
-    """Another sender holds the road of this database."""
+    """Another sender has the lease of this database.
+
+    `overdue`: it has had it for longer than a pass can last, so something is wrong, and the exit code is 1.
+    """
+
+    def __init__(self, message: str, *, overdue: bool = False) -> None:
+        super().__init__(message)
+        self.overdue = overdue
+
+
+class LeaseLostError(TelemetryError):
+    """Another sender took over while this one was silent; what this one did until then is kept."""

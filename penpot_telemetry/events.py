@@ -4,6 +4,7 @@ The safe sets are allow-lists: a key that is not named here does not leave, what
 own sets (backend `app.loggers.audit`, read at 66bb6a11df), kept in this one place and used by both sides.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,12 @@ SOURCE = "telemetry"
 
 SHIPPED_SOURCES = ("telemetry", "telemetry:backend", "telemetry:frontend")
 """The sources that leave: ours, and the two that a current Penpot writes."""
+
+NAME = re.compile(r"(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{1,250}")
+"""ASCII only: a name is a word of the program, and the letters of all scripts would let names of people through.
+
+Without a letter it is no word but a number: an instant, a telephone, an address.
+"""
 
 ZERO_UUID = UUID(int=0)
 """The profile id of an event that has no profile."""
@@ -82,7 +89,8 @@ class TelemetryEvent:
     """What is left of an audit event: one row of `audit_log`, with nothing in it that names a person.
 
     `id` is random (version 4); `created_at` and `tracked_at` are midnight UTC of their day; props are always empty
-    and the address always `0.0.0.0`, so neither has a field here.
+    and the address always `0.0.0.0`, so neither has a field here. `changed` names the safe context keys whose value was
+    changed or left out; it is counted, and not stored.
     """
 
     id: UUID
@@ -92,3 +100,4 @@ class TelemetryEvent:
     created_at: datetime
     tracked_at: datetime
     context: Mapping[str, object]
+    changed: tuple[str, ...] = ()

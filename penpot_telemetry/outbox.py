@@ -1,24 +1,24 @@
-"""Every SQL statement on the schema `penpot_telemetry`: the frozen page, what was split off, the ledger, the account.
+"""Every SQL statement on the schema `penpot_telemetry`: the outbox batch, parts of refused batches, ledger, account.
 
-At most one page is frozen at a time; its bytes are kept as they are sent until they are answered. Each function is
-one step that its caller puts into a transaction together with what happens to `audit_log`. A list of row ids is
+At most one batch is in the outbox at a time; its bytes are kept as they are sent until they are answered. Each function
+is one step that its caller puts into a transaction together with what happens to `audit_log`. A list of row ids is
 Postgres' own array text, so that ten thousand of them cost nothing to pass along.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import class_row
 from psycopg.types.json import Json
 
-from penpot_telemetry.errors import BusyError, ConfigError, DatabaseError
+from penpot_telemetry.errors import DatabaseError
+from penpot_telemetry.events import SHIPPED_SOURCES
 from penpot_telemetry.wire.payload import EventsBatch, Totals, build_events
 
 Outcome = Literal["accepted", "quarantined", "refused"]
@@ -26,34 +26,58 @@ Outcome = Literal["accepted", "quarantined", "refused"]
 # -- schema ----------------------------------------------------------------------------------------------------------
 
 _SELECT_VERSION = "SELECT schema_version FROM penpot_telemetry.state"
+_SELECT_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = 'penpot_telemetry'"
+_SELECT_STATE_TABLE = """
+SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'penpot_telemetry' AND c.relname = 'state'
+"""
+"""Read from the catalogue's tables: after a lock was waited for, `to_regclass` may still say what was before."""
+
 _SETUP_LOCK = 7_031_542_201
 
 
 def ensure_schema(conn: Connection) -> None:
     """Creates or upgrades the schema; a second call, or a second process, finds it done."""
-    steps = sorted(
+    steps = _steps()
+    if _read_version(conn) == steps[-1][0]:
+        return
+    try:
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
+            _upgrade(conn, steps)
+    except errors.InsufficientPrivilege:
+        raise DatabaseError(
+            "database: the role may not create the schema penpot_telemetry or its tables: let the owner run what "
+            "`penpot-telemetry grants ROLE` prints"
+        ) from None
+
+
+def has_schema(conn: Connection) -> bool:
+    """Whether a sender was here before. Raises DatabaseError when it was one of another release."""
+    version, latest = _read_version(conn), _steps()[-1][0]
+    if version > latest:
+        raise _newer(version, latest)
+    if 0 < version < latest:
+        raise DatabaseError(
+            f"database: schema penpot_telemetry is version {version}, this release reads {latest}: "
+            "`penpot-telemetry run` brings it forward"
+        )
+    return version == latest
+
+
+def _steps() -> Sequence[tuple[int, Traversable]]:
+    return sorted(
         (int(file.name[:3]), file)
         for file in (files("penpot_telemetry") / "sql").iterdir()
         if file.name[:3].isdigit() and file.name.endswith(".sql")
     )
-    if _read_version(conn) == steps[-1][0]:
-        return
-    conn.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))  # before the transaction, or it sees what was before
-    try:
-        with conn.transaction():
-            _upgrade(conn, steps)
-    finally:
-        conn.execute("SELECT pg_advisory_unlock(%s)", (_SETUP_LOCK,))
 
 
 def _upgrade(conn: Connection, steps: Sequence[tuple[int, Traversable]]) -> None:
     version, latest = _read_version(conn), steps[-1][0]
     if version > latest:
-        raise DatabaseError(
-            f"database: schema penpot_telemetry is version {version}, made by a newer release: "
-            f"this one knows {latest}, upgrade it"
-        )
-    if _missing(conn, "SELECT to_regnamespace('penpot_telemetry')"):
+        raise _newer(version, latest)
+    if not _exists(conn, _SELECT_SCHEMA):
         conn.execute("CREATE SCHEMA penpot_telemetry")
     for number, file in steps:
         if number > version:
@@ -63,38 +87,22 @@ def _upgrade(conn: Connection, steps: Sequence[tuple[int, Traversable]]) -> None
             conn.execute("UPDATE penpot_telemetry.state SET schema_version = %s", (number,))
 
 
+def _newer(version: int, latest: int) -> DatabaseError:
+    return DatabaseError(
+        f"database: schema penpot_telemetry is version {version}, made by a newer release: "
+        f"this one knows {latest}, upgrade it"
+    )
+
+
 def _read_version(conn: Connection) -> int:
-    if _missing(conn, "SELECT to_regclass('penpot_telemetry.state')"):
+    if not _exists(conn, _SELECT_STATE_TABLE):
         return 0
     found = conn.execute(_SELECT_VERSION).fetchone()
     return int(found[0]) if found else 0
 
 
-def _missing(conn: Connection, query: str) -> bool:
-    found = conn.execute(query).fetchone()
-    return found is None or found[0] is None
-
-
-# -- one sender at a time --------------------------------------------------------------------------------------------
-
-_SENDER_LOCK = 7_031_542_202
-
-
-@contextmanager
-def hold_road(conn: Connection) -> Iterator[None]:
-    """The right to send from this database, for the block. Raises BusyError when another sender has it.
-
-    The lock lives and dies with the connection that also does the work, so a sender that was cut off has no way to
-    go on beside its successor.
-    """
-    found = conn.execute("SELECT pg_try_advisory_lock(%s)", (_SENDER_LOCK,)).fetchone()
-    if found is None or not found[0]:
-        raise BusyError("another sender is at work on this database: nothing was done here")
-    try:
-        yield
-    finally:
-        if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s)", (_SENDER_LOCK,))
+def _exists(conn: Connection, query: str) -> bool:
+    return conn.execute(query).fetchone() is not None
 
 
 # -- the account -----------------------------------------------------------------------------------------------------
@@ -102,39 +110,49 @@ def hold_road(conn: Connection) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The account since the beginning, in events. `tallied` is recorded, and not yet added up."""
+    """The account since the beginning, in events. `tallied` is recorded since the sender last looked.
 
-    instance_id: UUID | None
-    next_seq: int
-    recorded: int
-    adopted: int
-    shipped: int
-    dropped: int
-    quarantined: int
-    missing: int
-    tallied: int
+    `unread`: rows entered or were taken since then. `receipts_from` is the address that gave the last receipt,
+    `verified_seq` the last batch that both ledgers were found to agree on.
+    """
+
+    instance_id: UUID | None = None
+    instance_origin: str | None = None
+    next_seq: int = 1
+    recorded: int = 0
+    adopted: int = 0
+    shipped: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    missing: int = 0
+    tallied: int = 0
+    unread: bool = False
+    receipts_from: str | None = None
+    verified_seq: int = 0
+    report_sent_on: date | None = None
 
     @property
     def expected(self) -> int:
-        """The events that should be waiting."""
-        entered = self.recorded + self.tallied + self.adopted
-        return entered - self.shipped - self.dropped - self.quarantined - self.missing
+        """The events that wait, by the last look at `audit_log`."""
+        return self.recorded + self.adopted - self.shipped - self.dropped - self.quarantined - self.missing
 
-    @property
-    def totals(self) -> Totals:
-        """The account as it travels with a batch; what is missing is what its sum lacks."""
+    def totals(self, adopted: int = 0, missing: int = 0) -> Totals:
+        """The account as it travels with a batch, with what a look just found; its sum lacks what is missing."""
         return Totals(
-            recorded=self.recorded + self.tallied + self.adopted,
+            recorded=self.recorded + self.tallied + self.adopted + adopted,
             shipped=self.shipped,
             dropped=self.dropped,
             quarantined=self.quarantined,
-            pending=self.expected,
+            pending=max(0, self.expected + self.tallied + adopted - missing),
         )
 
 
 _SELECT_STATE = """
-SELECT instance_id, next_seq, recorded, adopted, shipped, dropped, quarantined, missing,
-       (SELECT coalesce(sum(recorded), 0)::bigint FROM penpot_telemetry.tally) AS tallied
+SELECT instance_id, instance_origin, next_seq, recorded, adopted, shipped, dropped, quarantined, missing,
+       (SELECT coalesce(sum(recorded), 0)::bigint FROM penpot_telemetry.entered) AS tallied,
+       EXISTS (SELECT FROM penpot_telemetry.taken)
+           OR EXISTS (SELECT FROM penpot_telemetry.entered WHERE recorded > 0) AS unread,
+       receipts_from, verified_seq, report_sent_on
 FROM penpot_telemetry.state
 """
 
@@ -148,21 +166,14 @@ def read_state(conn: Connection) -> State:
     return found
 
 
-_ADD_UP = """
-WITH counted AS (DELETE FROM penpot_telemetry.tally RETURNING recorded)
-UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM counted)
-"""
+def enter(conn: Connection, row_ids: str, recorded: int) -> None:
+    """Enters rows by id, in the transaction that stores them; `recorded` of them are new to the account."""
+    conn.execute("INSERT INTO penpot_telemetry.entered (ids, recorded) VALUES (%s::uuid[], %s)", (row_ids, recorded))
 
 
-def add_up(conn: Connection) -> State:
-    """Moves the tally into the account and returns it; other transactions of a sender wait for this one."""
-    conn.execute(_ADD_UP)
-    return read_state(conn)
-
-
-def tally(conn: Connection, recorded: int) -> None:
-    """Counts recorded events, in the transaction that stores them."""
-    conn.execute("INSERT INTO penpot_telemetry.tally (recorded) VALUES (%s)", (recorded,))
+def take(conn: Connection, row_ids: str) -> None:
+    """Notes that the sender itself took rows out of what waits."""
+    conn.execute("INSERT INTO penpot_telemetry.taken (ids) VALUES (%s::uuid[])", (row_ids,))
 
 
 _ADD = """
@@ -176,38 +187,73 @@ def add(conn: Connection, *, adopted: int = 0, dropped: int = 0, quarantined: in
     conn.execute(_ADD, {"adopted": adopted, "dropped": dropped, "quarantined": quarantined, "missing": missing})
 
 
-def keep_instance_id(conn: Connection, chosen: UUID | None, candidate: UUID) -> UUID:
-    """The id of this instance: the one that is kept, else `chosen`, else `candidate`, kept from now on."""
-    kept = read_state(conn).instance_id
-    if kept is None:
-        kept = chosen or candidate
-        conn.execute("UPDATE penpot_telemetry.state SET instance_id = %s", (kept,))
-    if chosen is not None and chosen != kept:
-        raise ConfigError(
-            f"PENPOT_TELEMETRY_INSTANCE_ID differs from the id that this database ships under ({kept}): unset it"
-        )
-    return kept
+_COUNT_CHANGED = """
+INSERT INTO penpot_telemetry.changed (key, events)
+SELECT key, events FROM unnest(%s::text[], %s::bigint[]) n(key, events)
+"""
 
 
-# -- the frozen page -------------------------------------------------------------------------------------------------
+def count_changed(conn: Connection, changed: Mapping[str, int]) -> None:
+    """Counts events by the context keys whose values were changed. Each count is a row: nobody waits for another."""
+    if changed:
+        conn.execute(_COUNT_CHANGED, (list(changed.keys()), list(changed.values())))
+
+
+_READ_CHANGED = "SELECT key, sum(events)::bigint FROM penpot_telemetry.changed GROUP BY key ORDER BY key"
+_SUM_CHANGED = """
+WITH counted AS (DELETE FROM penpot_telemetry.changed RETURNING key, events)
+INSERT INTO penpot_telemetry.changed SELECT key, sum(events) FROM counted GROUP BY key
+"""
+
+
+def read_changed(conn: Connection) -> Mapping[str, int]:
+    """How many events there were so far whose value under a context key was changed, by key."""
+    return dict(conn.execute(_READ_CHANGED).fetchall())
+
+
+def sum_changed(conn: Connection) -> None:
+    """One row a key again."""
+    conn.execute(_SUM_CHANGED)
+
+
+def keep_instance_id(conn: Connection, instance_id: UUID, origin: str) -> None:
+    """The id of this instance from now on."""
+    conn.execute("UPDATE penpot_telemetry.state SET instance_id = %s, instance_origin = %s", (instance_id, origin))
+
+
+def keep_receipts_from(conn: Connection, url: str) -> None:
+    """Remembers the address that gave a receipt."""
+    conn.execute("UPDATE penpot_telemetry.state SET receipts_from = %s", (url,))
+
+
+def keep_verified(conn: Connection, seq: int) -> None:
+    """Remembers the last batch on which both ledgers agree."""
+    conn.execute("UPDATE penpot_telemetry.state SET verified_seq = %s", (seq,))
+
+
+def keep_report_sent(conn: Connection, day: date) -> None:
+    """Remembers the day of the last legacy report."""
+    conn.execute("UPDATE penpot_telemetry.state SET report_sent_on = %s", (day,))
+
+
+# -- the outbox batch ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Row ids that are frozen before any new row."""
+    """Row ids that stand for a part of a refused batch. `supersedes`: the batches that they were a part of."""
 
     position: int
     row_ids: str
-    half_of: UUID
-    suspect: bool
+    supersedes: Sequence[UUID]
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The frozen page: `body` is the complete POST body, `row_ids` the array text of its rows' ids.
+    """The batch in the outbox: `body` is the complete POST body, `row_ids` the array text of its rows' ids.
 
-    `half_of` is the refused whole that it is a half of, and `suspect` says that the other half was accepted.
+    `supersedes` are the refused batches that held its rows before.
     """
 
     batch_id: UUID
@@ -217,30 +263,30 @@ class Page:
     digest: str
     event_count: int
     frozen_at: datetime
-    half_of: UUID | None
-    suspect: bool
+    supersedes: Sequence[UUID]
 
 
-_PAGE_COLUMNS = "batch_id, seq, row_ids::text AS row_ids, body, digest, event_count, frozen_at, half_of, suspect"
-_SELECT = "SELECT {columns} FROM penpot_telemetry.outbox"
-_SELECT_PAGE = _SELECT.format(columns=_PAGE_COLUMNS)
+_SELECT_PAGE = """
+SELECT batch_id, seq, row_ids::text AS row_ids, body, digest, event_count, frozen_at, supersedes
+FROM penpot_telemetry.outbox
+"""
 
 
 def fetch_page(conn: Connection) -> Page | None:
-    """The page that is frozen, if there is one."""
+    """The batch in the outbox, if there is one."""
     with conn.cursor(row_factory=class_row(Page), binary=True) as cursor:
         return cursor.execute(_SELECT_PAGE).fetchone()
 
 
 _INSERT_PAGE = """
-INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, half_of, suspect)
-VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(half_of)s, %(suspect)s)
+INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, supersedes)
+VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(supersedes)s)
 RETURNING row_ids::text, frozen_at
 """
 
 
-def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, part: Segment | None) -> Page:
-    """Freezes a batch with its bytes, and takes its sequence number; `part` is what its rows waited as."""
+def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str) -> Page:
+    """Puts a batch into the outbox with its bytes, and takes its sequence number."""
     assert envelope.batch_id and envelope.batch_seq and envelope.digest and envelope.event_count  # noqa: S101
     page: dict[str, Any] = {
         "batch_id": envelope.batch_id,
@@ -249,8 +295,7 @@ def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str, part: Seg
         "body": build_events(envelope),
         "digest": envelope.digest,
         "event_count": envelope.event_count,
-        "half_of": part.half_of if part else None,
-        "suspect": part.suspect if part else False,
+        "supersedes": list(envelope.supersedes),
     }
     frozen = conn.execute(_INSERT_PAGE, page).fetchone()
     conn.execute("UPDATE penpot_telemetry.state SET next_seq = next_seq + 1")
@@ -263,19 +308,28 @@ WITH page AS (DELETE FROM penpot_telemetry.outbox WHERE batch_id = %(batch_id)s 
 INSERT INTO penpot_telemetry.ledger (batch_id, seq, events, bytes, digest, frozen_at, outcome, receipt)
 SELECT batch_id, seq, event_count, octet_length(body), digest, frozen_at, %(outcome)s, %(receipt)s FROM page
 """
-_SUSPECT_SIBLING = "UPDATE penpot_telemetry.segment SET suspect = true WHERE half_of = %s"
 
 
-def settle_page(conn: Connection, page: Page, outcome: Outcome, receipt: Mapping[str, object]) -> None:
-    """Enters the receipt and ends the page; its other half, if one waits, is now known to hold the bad row."""
-    _close_page(conn, page, outcome, receipt)
+_GIVE_BACK_SEQ = """
+UPDATE penpot_telemetry.state SET next_seq = %(seq)s
+WHERE EXISTS (SELECT FROM penpot_telemetry.ledger WHERE batch_id = %(whole)s AND seq < %(seq)s)
+"""
+
+
+def acknowledge_page(conn: Connection, page: Page, receipt: Mapping[str, object], whole: UUID | None = None) -> None:
+    """Enters the receipt, ends the batch and counts its events as shipped. Its rows are the caller's to delete.
+
+    `whole`: the refused batch that arrived all the same, and that this one is a part of. It has a sequence number
+    already, so all its parts but the first give theirs back.
+    """
+    _close_page(conn, page, "accepted", receipt)
     conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (page.event_count,))
-    if page.half_of is not None:
-        conn.execute(_SUSPECT_SIBLING, (page.half_of,))
+    if whole is not None:
+        conn.execute(_GIVE_BACK_SEQ, {"seq": page.seq, "whole": whole})
 
 
 def refuse_page(conn: Connection, page: Page, receipt: Mapping[str, object]) -> None:
-    """Enters the refusal, ends the page and gives its sequence number back. Its rows are the caller's to place."""
+    """Enters the refusal, ends the batch and gives its sequence number back. Its rows are the caller's to place."""
     _close_page(conn, page, "refused", receipt)
     conn.execute("UPDATE penpot_telemetry.state SET next_seq = %s", (page.seq,))
 
@@ -283,90 +337,64 @@ def refuse_page(conn: Connection, page: Page, receipt: Mapping[str, object]) -> 
 def _close_page(conn: Connection, page: Page, outcome: Outcome, receipt: Mapping[str, object]) -> None:
     parameters = {"batch_id": page.batch_id, "outcome": outcome, "receipt": Json(receipt)}
     if conn.execute(_CLOSE_PAGE, parameters).rowcount != 1:
-        raise DatabaseError(f"database: batch {page.batch_id} is no longer frozen: another sender was here")
+        raise DatabaseError(f"database: batch {page.batch_id} left the outbox: another sender was here")
 
 
-# -- what was split off ----------------------------------------------------------------------------------------------
+# -- parts of refused batches ----------------------------------------------------------------------------------------
+
+_SEGMENT = "position, row_ids::text AS row_ids, supersedes, cardinality(row_ids) AS size"
+_LARGEST = f"""
+SELECT {_SEGMENT} FROM penpot_telemetry.segment
+WHERE cardinality(row_ids) > 1 AND position <> ALL(%s::bigint[])
+ORDER BY cardinality(row_ids) DESC, position LIMIT 1
+"""  # noqa: S608  our own constant
+_SINGLE = f"""
+SELECT {_SEGMENT} FROM penpot_telemetry.segment
+WHERE cardinality(row_ids) = 1 AND position <> ALL(%s::bigint[]) ORDER BY position LIMIT 1
+"""  # noqa: S608  likewise
 
 
-_TAKE_SEGMENT = """
-DELETE FROM penpot_telemetry.segment WHERE position = ({choice})
-RETURNING position, row_ids::text AS row_ids, half_of, suspect, cardinality(row_ids) AS size
-"""
-_TAKE_FIRST = _TAKE_SEGMENT.format(choice="SELECT min(position) FROM penpot_telemetry.segment")
-_LARGEST = """
-SELECT position FROM penpot_telemetry.segment WHERE position <> ALL(%(tried)s) AND cardinality(row_ids) > 1
-ORDER BY cardinality(row_ids) DESC, position DESC LIMIT 1
-"""
-_TAKE_LARGEST = _TAKE_SEGMENT.format(choice=_LARGEST)
-_TAKE_LAST = _TAKE_SEGMENT.format(
-    choice="SELECT max(position) FROM penpot_telemetry.segment WHERE position <> ALL(%(tried)s)"
-)
+def largest_segment(conn: Connection, beside: Sequence[int] = ()) -> Segment | None:
+    """The largest part of two rows or more, beside those at some positions."""
+    return _segment(conn, _LARGEST, beside)
 
 
-def take_first_segment(conn: Connection, tried: Sequence[int] = ()) -> Segment | None:
-    """The segment whose turn it is, tried or not; it stops waiting."""
-    return _take(conn, _TAKE_FIRST, tried)
+def single_segment(conn: Connection, beside: Sequence[int] = ()) -> Segment | None:
+    """The oldest part of one row, beside those at some positions."""
+    return _segment(conn, _SINGLE, beside)
 
 
-def take_largest_segment(conn: Connection, tried: Sequence[int]) -> Segment | None:
-    """The largest segment of two rows or more, beside those at `tried` positions; it stops waiting."""
-    return _take(conn, _TAKE_LARGEST, tried)
-
-
-def take_last_segment(conn: Connection, tried: Sequence[int]) -> Segment | None:
-    """The segment that would come last, beside those at `tried` positions; it stops waiting."""
-    return _take(conn, _TAKE_LAST, tried)
-
-
-def _take(conn: Connection, query: str, tried: Sequence[int]) -> Segment | None:
+def _segment(conn: Connection, query: str, beside: Sequence[int]) -> Segment | None:
     with conn.cursor(row_factory=class_row(Segment)) as cursor:
-        return cursor.execute(query, {"tried": list(tried)}).fetchone()
+        return cursor.execute(query, (list(beside),)).fetchone()
+
+
+def remove_segments(conn: Connection, positions: Sequence[int]) -> None:
+    """Parts that became a batch, or whose rows are gone, wait no longer."""
+    conn.execute("DELETE FROM penpot_telemetry.segment WHERE position = ANY(%s::bigint[])", (list(positions),))
 
 
 _PUSH_SEGMENT = """
-INSERT INTO penpot_telemetry.segment (position, row_ids, half_of)
-SELECT {position}, %(row_ids)s::uuid[], %(half_of)s FROM penpot_telemetry.segment
-RETURNING position
+INSERT INTO penpot_telemetry.segment (position, row_ids, supersedes)
+SELECT coalesce(max(position), 0) + 1, %s::uuid[], %s::uuid[] FROM penpot_telemetry.segment
 """
-_PUSH_FIRST = _PUSH_SEGMENT.format(position="coalesce(min(position), 0) - 1")
-_PUSH_LAST = _PUSH_SEGMENT.format(position="coalesce(max(position), 0) + 1")
 
 
-def push_segment(conn: Connection, row_ids: str, half_of: UUID, *, last: bool = False) -> int:
-    """Puts rows before all that wait, or behind, and says at which position."""
-    query = _PUSH_LAST if last else _PUSH_FIRST
-    found = conn.execute(query, {"row_ids": row_ids, "half_of": half_of}).fetchone()
-    assert found is not None  # noqa: S101  an INSERT that does not raise returns its row
-    return int(found[0])
+def push_segment(conn: Connection, row_ids: str, supersedes: Sequence[UUID]) -> None:
+    """Rows that wait as a part of the batches that are named; they wait again for the account too."""
+    conn.execute(_PUSH_SEGMENT, (row_ids, list(supersedes)))
 
 
-def push_halves(conn: Connection, row_ids: str, half_of: UUID, *, last: bool = False) -> None:
-    """Puts the two halves of rows before all that wait, or behind; the first half is the smaller one."""
+def push_halves(conn: Connection, row_ids: str, supersedes: Sequence[UUID]) -> None:
+    """The two halves of rows; the first is the smaller one."""
     ids = row_ids.strip("{}").split(",")
     middle = len(ids) // 2
-    halves = [_array(ids[:middle]), _array(ids[middle:])]
-    for half in halves if last else reversed(halves):
-        push_segment(conn, half, half_of, last=last)
+    for half in (ids[:middle], ids[middle:]):
+        push_segment(conn, "{" + ",".join(half) + "}", supersedes)
 
 
-def _array(ids: Sequence[str]) -> str:
-    return "{" + ",".join(ids) + "}"
-
-
-_WAITING_IDS = """
-SELECT coalesce(array_agg(id), '{}')::text FROM penpot_telemetry.segment, unnest(row_ids) AS id
-"""
-
-
-def waiting_ids(conn: Connection) -> str:
-    """The ids of all rows that were split off."""
-    found = conn.execute(_WAITING_IDS).fetchone()
-    return str(found[0]) if found else "{}"
-
-
-def count_waiting(conn: Connection) -> int:
-    """How many segments wait."""
+def count_segments(conn: Connection) -> int:
+    """How many parts of refused batches wait."""
     found = conn.execute("SELECT count(*) FROM penpot_telemetry.segment").fetchone()
     return int(found[0]) if found else 0
 
@@ -391,28 +419,22 @@ class Entry:
 
 _SELECT_LEDGER = """
 SELECT batch_id, seq, events, bytes, digest, frozen_at, settled_at, outcome, receipt FROM penpot_telemetry.ledger
-ORDER BY settled_at, seq, batch_id
+WHERE seq > %s ORDER BY settled_at, seq, batch_id
 """
 
 
-def read_ledger(conn: Connection) -> Iterator[Entry]:
-    """Every batch that was answered, in the order of the answers."""
+def read_ledger(conn: Connection, after: int = 0) -> Iterator[Entry]:
+    """Every batch past a sequence number that was answered, in the order of the answers."""
     with conn.cursor(row_factory=class_row(Entry)) as cursor:
-        yield from cursor.execute(_SELECT_LEDGER)
+        yield from cursor.execute(_SELECT_LEDGER, (after,))
 
 
-def has_receipts(conn: Connection) -> bool:
-    """Whether an answer ever named its batch: then there is a receiver that keeps a ledger."""
-    found = conn.execute("SELECT EXISTS (SELECT FROM penpot_telemetry.ledger WHERE receipt ? 'batch-id')").fetchone()
-    return found is not None and bool(found[0])
-
-
-# -- quarantine ------------------------------------------------------------------------------------------------------
+# -- dead letters ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
-    """One row of the quarantine, without the row."""
+class DeadLetter:
+    """One row in quarantine, without the row."""
 
     id: UUID
     name: str
@@ -422,17 +444,33 @@ class SetAside:
     since: datetime
 
 
-_INSERT_QUARANTINE = """
-INSERT INTO penpot_telemetry.quarantine (id, "row", reason, batch_id) VALUES (%s, %s::jsonb, %s, %s)
+_SET_ASIDE = """
+WITH taken AS (DELETE FROM audit_log a WHERE id = ANY(%(ids)s::uuid[]) AND source = ANY(%(sources)s) RETURNING a.*),
+     kept AS (
+         INSERT INTO penpot_telemetry.quarantine (id, "row", reason, batch_id, supersedes)
+         SELECT taken.id, to_jsonb(taken), %(reason)s, %(batch_id)s, %(supersedes)s::uuid[] FROM taken RETURNING id
+     )
+SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM kept
 """
 
 
-def set_aside(conn: Connection, rows: Sequence[tuple[UUID, str]], reason: str, batch_id: UUID | None = None) -> int:
-    """Keeps rows, whole, with the reason; enters them into the account and says how many."""
-    with conn.cursor() as cursor:
-        cursor.executemany(_INSERT_QUARANTINE, [(row_id, row, reason, batch_id) for row_id, row in rows])
-    add(conn, quarantined=len(rows))
-    return len(rows)
+def set_aside(
+    conn: Connection, row_ids: str, reason: str, batch_id: UUID | None = None, supersedes: Sequence[UUID] = ()
+) -> int:
+    """Moves rows out of `audit_log` into quarantine, whole, with the reason, and says how many there were."""
+    parameters = {
+        "ids": row_ids,
+        "sources": list(SHIPPED_SOURCES),
+        "reason": reason,
+        "batch_id": batch_id,
+        "supersedes": list(supersedes),
+    }
+    found = conn.execute(_SET_ASIDE, parameters).fetchone()
+    assert found is not None  # noqa: S101  an aggregate has a row
+    taken, count = found
+    take(conn, taken)
+    add(conn, quarantined=count)
+    return int(count)
 
 
 _SELECT_QUARANTINE = """
@@ -441,19 +479,55 @@ FROM penpot_telemetry.quarantine ORDER BY since, id
 """
 
 
-def read_quarantine(conn: Connection) -> Sequence[SetAside]:
-    """What was set aside, oldest first."""
-    with conn.cursor(row_factory=class_row(SetAside)) as cursor:
+def read_quarantine(conn: Connection) -> Sequence[DeadLetter]:
+    """What lies in quarantine, oldest first."""
+    with conn.cursor(row_factory=class_row(DeadLetter)) as cursor:
         return cursor.execute(_SELECT_QUARANTINE).fetchall()
 
 
-_RELEASE = """
-DELETE FROM penpot_telemetry.quarantine WHERE %(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]) RETURNING "row"::text
-"""
+def count_quarantine(conn: Connection) -> int:
+    """How many rows lie in quarantine."""
+    found = conn.execute("SELECT count(*) FROM penpot_telemetry.quarantine").fetchone()
+    return int(found[0]) if found else 0
 
 
-def release_rows(conn: Connection, ids: Sequence[UUID] | None) -> Sequence[str]:
-    """Takes rows out of the quarantine (all without `ids`), out of the account too, and returns them as JSON text."""
-    rows = [row for (row,) in conn.execute(_RELEASE, {"ids": None if ids is None else list(ids)})]
-    add(conn, quarantined=-len(rows))
-    return rows
+_SETTLE_ARRIVED = "DELETE FROM penpot_telemetry.quarantine WHERE %s = ANY(supersedes)"
+
+
+def settle_arrived(conn: Connection, batch_id: UUID) -> int:
+    """Ends the dead letters of a refused batch that arrived whole all the same: they are shipped. Says how many."""
+    count = conn.execute(_SETTLE_ARRIVED, (batch_id,)).rowcount
+    add(conn, quarantined=-count)
+    conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (count,))
+    return count
+
+
+_CHOSEN = "%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])"
+_PUT_BACK = f"""
+WITH released AS (DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN} RETURNING id, "row", supersedes),
+     stored AS (
+         INSERT INTO audit_log SELECT r.* FROM released, jsonb_populate_record(NULL::audit_log, "row") r RETURNING id
+     )
+SELECT array_agg(id)::text, supersedes, count(*) FROM released WHERE id IN (SELECT id FROM stored) GROUP BY supersedes
+"""  # noqa: S608  our own constant
+
+
+def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:
+    """Moves rows (all without `ids`) from quarantine back into `audit_log` as they were, and says how many."""
+    groups = conn.execute(_PUT_BACK, {"ids": None if ids is None else list(ids)}).fetchall()
+    for row_ids, supersedes, count in groups:
+        enter(conn, row_ids, 0)
+        add(conn, quarantined=-count)
+        if supersedes:
+            push_segment(conn, row_ids, supersedes)
+    return sum(count for _, _, count in groups)
+
+
+_REMOVE = f"DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN}"  # noqa: S608  our own constant
+
+
+def remove_quarantined(conn: Connection, ids: Sequence[UUID] | None) -> int:
+    """Deletes rows of the quarantine (all without `ids`); they count as dropped. Says how many."""
+    count = conn.execute(_REMOVE, {"ids": None if ids is None else list(ids)}).rowcount
+    add(conn, quarantined=-count, dropped=count)
+    return count

@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -24,6 +25,7 @@ from penpot_telemetry.errors import BusyError, ConfigError, TelemetryError
 if TYPE_CHECKING:
     from penpot_telemetry.config import Settings
     from penpot_telemetry.pipeline import Report
+    from penpot_telemetry.status import Status
 
 SHIPPED, KEPT, BAD_CONFIG = 0, 1, 2
 
@@ -45,56 +47,165 @@ def parse_interval(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def run_once(settings: "Settings", *, as_json: bool = False, stopped: Callable[[], bool] = lambda: False) -> int:
-    """One pass, told on stdout; problems on stderr. Returns the exit code, raises TelemetryError."""
+# -- one pass --------------------------------------------------------------------------------------------------------
+
+Outcome = Literal["shipped", "kept", "busy", "off", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """How one pass ended. `failure` says why it did not ship everything, `report` is there when it got to work."""
+
+    time: datetime
+    outcome: Outcome
+    exit: int
+    failure: str | None = None
+    report: "Report | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a pass tells what it did: results on stdout, what needs attention on stderr.
+
+    `timed`: with the time (UTC) on each line, and as JSON one object for each pass, however it ended.
+    """
+
+    as_json: bool = False
+    timed: bool = False
+
+    def say(self, text: str, *, err: bool = False) -> None:
+        """One line, with its time if lines have one."""
+        click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}" if self.timed else text, err=err)
+
+    def show(self, result: PassResult) -> None:
+        """A pass: one line for a person or for a program, and what needs attention on stderr."""
+        if self.as_json:
+            self._show_json(result)
+        elif result.report is not None:
+            _say_work(self, result.report)
+        if result.report is not None:
+            _say_problems(self, result.report)
+        elif result.failure:
+            self.say(result.failure, err=True)
+
+    def _show_json(self, result: PassResult) -> None:
+        head: dict[str, object] = {}
+        if self.timed:
+            head = {"time": result.time.isoformat(timespec="seconds"), "outcome": result.outcome}
+        if self.timed or result.report is None:
+            head |= {"exit": result.exit, "failure": result.failure}
+        if self.timed or result.outcome != "off":
+            click.echo(json.dumps(head | (asdict(result.report) if result.report else {}), default=str))
+
+
+def run_once(settings: "Settings", *, as_json: bool = False) -> int:
+    """One pass, told on stdout; problems on stderr. Returns the exit code."""
+    output = Output(as_json)
+    result = make_pass(settings, output)
+    output.show(result)
+    return result.exit
+
+
+def make_pass(settings: "Settings", output: Output, stopped: Callable[[], bool] = lambda: False) -> PassResult:
+    """One pass. What goes wrong in an expected way is part of the result."""
     if not settings.active:
-        click.echo(settings.inactive_reason, err=True)
-        return SHIPPED
+        return PassResult(datetime.now(UTC), "off", SHIPPED, settings.inactive_reason)
     from stamina import instrumentation  # noqa: PLC0415  slow to import, and `--help` needs none of it
 
     from penpot_telemetry import pipeline  # noqa: PLC0415
 
     instrumentation.set_on_retry_hooks(())  # its own lines would go to stdout, between ours
-    pipeline.require_endpoint(settings)
-    with pipeline.open_database(settings) as conn:
-        report = pipeline.run_pass(conn, settings, progress=_Progress(), stopped=stopped)
-    print_report(report, as_json=as_json)
-    return KEPT if report.failure else SHIPPED
+    try:
+        pipeline.require_endpoint(settings)
+        with pipeline.open_database(settings) as conn:
+            report = pipeline.run_pass(conn, settings, progress=_Progress(output), stopped=stopped)
+    except TelemetryError as error:
+        busy = isinstance(error, BusyError) and not error.overdue
+        return PassResult(datetime.now(UTC), "busy" if busy else "error", code_of(error), str(error))
+    if report.failure:
+        return PassResult(datetime.now(UTC), "kept", KEPT, report.failure, report)
+    return PassResult(datetime.now(UTC), "shipped", SHIPPED, None, report)
 
 
-def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
-    """Says what a pass would send, and changes nothing."""
-    if not settings.active:
-        click.echo(settings.inactive_reason, err=True)
-        return SHIPPED
-    from penpot_telemetry import pipeline  # noqa: PLC0415
+def _say_work(output: Output, report: "Report") -> None:
+    output.say(
+        f"shipped {report.shipped:,} events in {report.batches:,} batches; "
+        f"gc dropped {report.dropped:,}; {report.pending:,} wait",
+    )
+    if report.adopted:
+        output.say(f"{report.adopted:,} of the rows were written by Penpot itself")
 
-    with pipeline.open_database(settings) as conn:
-        pending = pipeline.read_status(conn, settings).pending
-        page = pipeline.preview_page(conn, settings)
-    plan = {
-        "pending": pending,
-        "batches": -(-pending // settings.page_rows),
-        "first-batch-events": page.event_count if page else 0,
-        "first-batch-bytes": len(page.body) if page else 0,
-        "uri": settings.endpoint.url if settings.endpoint else None,
-    }
-    if as_json:
-        click.echo(json.dumps(plan))
-    elif page is None:
-        click.echo("nothing waits: nothing would be sent")
-    else:
-        click.echo(
-            f"would send {pending:,} events in {plan['batches']:,} batches to "
-            f"{plan['uri'] or '(PENPOT_TELEMETRY_URI is not set)'}; the first one: "
-            f"{page.event_count:,} events, {len(page.body):,} bytes. Nothing was sent"
+
+def _say_problems(output: Output, report: "Report") -> None:
+    if report.dropped:
+        output.say(
+            f"gc dropped {report.dropped:,} of the oldest events: the receiver learns the number with the next batch",
+            err=True,
         )
-    return SHIPPED
+    if report.missing:
+        output.say(f"{report.missing:,} rows of audit_log were deleted by another program: see status", err=True)
+    if report.quarantined:
+        output.say(
+            f"set aside {report.quarantined:,} rows that are refused alone: see `penpot-telemetry quarantine list`",
+            err=True,
+        )
+    for warning in report.warnings:
+        output.say(warning, err=True)
+    if report.failure:
+        output.say(f"stopped: {report.failure}; {report.pending:,} events are kept", err=True)
 
 
-def run_every(settings: "Settings", seconds: float, *, as_json: bool = False) -> int:
-    """A pass now and one every `seconds`, until SIGTERM or SIGINT, which let the page at hand be settled."""
+class _Progress:
+    """A line on stderr each second at most: overwritten on a terminal, one below the other elsewhere."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._overwrites = not output.timed and sys.stderr is not None and sys.stderr.isatty()
+        self._next = time.monotonic() + 1.0
+
+    def __call__(self, report: "Report") -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (1.0 if self._overwrites else 10.0)
+        text = f"shipped {report.shipped:,} of {report.pending:,} events"
+        if self._overwrites:
+            click.echo(f"{text}\r", nl=False, err=True)
+        else:
+            self._output.say(text, err=True)
+
+
+def exit_code(error: TelemetryError) -> int:
+    """Says in one line what is the matter, and what that means for a caller."""
+    click.echo(str(error), err=True)
+    return code_of(error)
+
+
+def code_of(error: TelemetryError) -> int:
+    """The exit code that an error stands for. A cron job that overlaps the one before need not ring."""
+    if isinstance(error, BusyError):
+        return KEPT if error.overdue else SHIPPED
+    return BAD_CONFIG if isinstance(error, ConfigError) else KEPT
+
+
+# -- one pass after the other ----------------------------------------------------------------------------------------
+
+
+def run_every(
+    settings: "Settings",
+    seconds: float,
+    *,
+    as_json: bool = False,
+    metrics: str | None = None,
+    heartbeat: Path | None = None,
+) -> int:
+    """A pass now and one every `seconds`, until SIGTERM or SIGINT, which let the page at hand be settled.
+
+    `metrics` is an address for Prometheus, `heartbeat` a file that is written after every pass.
+    """
     stop = threading.Event()
+    output = Output(as_json, timed=True)
+    observe = _watch(output, metrics, heartbeat)
 
     def finish(number: int, _: FrameType | None) -> None:
         stop.set()
@@ -104,66 +215,87 @@ def run_every(settings: "Settings", seconds: float, *, as_json: bool = False) ->
         signal.signal(number, finish)
     while not stop.wait(random.uniform(0, MOST_DELAY)):  # noqa: S311  to spread load, nothing is secret
         started = time.monotonic()
-        try:
-            run_once(settings, as_json=as_json, stopped=stop.is_set)
-        except ConfigError:
-            raise
-        except TelemetryError as error:  # the next pass may find it gone
-            click.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {error}", err=True)
+        result = make_pass(settings, output, stop.is_set)
+        output.show(result)
+        observe(result)
+        if result.exit == BAD_CONFIG:
+            return BAD_CONFIG
         stop.wait(max(0.0, seconds - (time.monotonic() - started)))
     return SHIPPED
 
 
-def print_report(report: "Report", *, as_json: bool = False) -> None:
-    """What a pass did: one line for a person or for a program, and what needs attention on stderr."""
+def _watch(output: Output, address: str | None, heartbeat: Path | None) -> Callable[[PassResult], None]:
+    """What is done with the result of each pass beside telling it."""
+    from penpot_telemetry.heartbeat import write_heartbeat  # noqa: PLC0415  a daemon's affair
+
+    numbers = None
+    if address is not None:
+        from penpot_telemetry.metrics import PassMetrics  # noqa: PLC0415
+
+        numbers = PassMetrics(address)
+    last_success = datetime.now(UTC)  # a sender that has just begun has not failed yet
+
+    def observe(result: PassResult) -> None:
+        nonlocal last_success
+        if result.exit == SHIPPED:
+            last_success = result.time
+        if numbers is not None:
+            numbers.observe(result)
+        if heartbeat is not None:
+            try:
+                write_heartbeat(heartbeat, result, last_success)
+            except OSError as error:
+                output.say(f"{heartbeat}: the heartbeat cannot be written: {error.strerror}", err=True)
+
+    return observe
+
+
+# -- no pass at all --------------------------------------------------------------------------------------------------
+
+
+def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
+    """Says what a pass would send, and changes nothing."""
+    if not settings.active:
+        click.echo(settings.inactive_reason, err=True)
+        return SHIPPED
+    from penpot_telemetry import pipeline  # noqa: PLC0415
+    from penpot_telemetry.status import read_status  # noqa: PLC0415
+
+    with pipeline.open_database(settings, read_only=True) as conn:
+        status = read_status(conn, settings)
+        page = pipeline.preview_page(conn, settings)
+    plan = {
+        "pending": status.pending,
+        "batches": -(-status.pending // settings.page_rows),
+        "first-batch-events": page.event_count if page else 0,
+        "first-batch-bytes": len(page.body) if page else 0,
+        "uri": settings.endpoint.url if settings.endpoint else None,
+        "excess": status.excess,
+        "would-expire": status.would_expire,
+    }
     if as_json:
-        click.echo(json.dumps(asdict(report)))
+        click.echo(json.dumps(plan))
+    elif page is None:
+        click.echo("nothing waits: nothing would be sent")
     else:
         click.echo(
-            f"shipped {report.shipped:,} events in {report.batches:,} batches; "
-            f"gc dropped {report.dropped:,}; {report.pending:,} wait",
+            f"would send {status.pending:,} events in {plan['batches']:,} batches to "
+            f"{plan['uri'] or '(PENPOT_TELEMETRY_URI is not set)'}; the first one: "
+            f"{page.event_count:,} events, {len(page.body):,} bytes. Nothing was sent"
         )
-    if report.adopted and not as_json:
-        click.echo(f"{report.adopted:,} of the rows were written by Penpot itself")
-    if report.dropped:
-        click.echo(
-            f"gc dropped {report.dropped:,} of the oldest events: the receiver learns the number with the next batch",
-            err=True,
-        )
-    if report.missing:
-        click.echo(f"{report.missing:,} rows of audit_log vanished by another hand: see status", err=True)
-    if report.quarantined:
-        click.echo(
-            f"set aside {report.quarantined:,} rows that are refused alone: see `penpot-telemetry quarantine list`",
-            err=True,
-        )
-    for warning in report.warnings:
-        click.echo(warning, err=True)
-    if report.failure:
-        click.echo(f"stopped: {report.failure}; {report.pending:,} events are kept", err=True)
+    if drop := describe_drop(status):
+        click.echo(f"will drop {drop}", err=True)
+    return SHIPPED
 
 
-class _Progress:
-    """A line on stderr each second at most: overwritten on a terminal, one below the other elsewhere."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + 1.0
-
-    def __call__(self, report: "Report") -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (1.0 if sys.stderr.isatty() else 10.0)
-        end = "\r" if sys.stderr.isatty() else "\n"
-        click.echo(f"shipped {report.shipped:,} of {report.pending:,} events{end}", nl=False, err=True)
-
-
-def exit_code(error: TelemetryError) -> int:
-    """Says in one line what is the matter, and what that means for a caller."""
-    click.echo(str(error), err=True)
-    if isinstance(error, BusyError):  # a cron job that overlaps the one before need not ring
-        return SHIPPED
-    return BAD_CONFIG if isinstance(error, ConfigError) else KEPT
+def describe_drop(status: "Status") -> str | None:
+    """What the gc of the next pass would delete unsent, for a person; None when nothing."""
+    parts = [
+        f"{status.excess:,} rows above the cap" if status.excess else "",
+        f"{status.would_expire:,} older than the retention" if status.would_expire else "",
+    ]
+    said = " and ".join(part for part in parts if part)
+    return f"{said}, if the next pass can ship nothing" if said else None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Every SQL statement on `audit_log`: telemetry events in, pages of rows out, rows deleted by id.
 
 Functions take a connection; the caller owns the transaction. Only rows whose source is one of those that ship are
-ever read or deleted, and an existing table is never altered but for one index. A list of row ids is Postgres' own
-array text (`{…}`) and is passed along unread.
+ever read or deleted, and an existing table is never altered. A list of row ids is Postgres' own array text (`{…}`) and
+is passed along unread.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,29 +16,34 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection, errors
 
-from penpot_telemetry.errors import DatabaseError
+from penpot_telemetry.errors import ConfigError, DatabaseError
 from penpot_telemetry.events import NO_ADDRESS, SHIPPED_SOURCES, SOURCE, TelemetryEvent
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.transit import dumps_verbose
 
-PAGE_BYTES = 16 * 1024 * 1024
-"""The most text that one page is read as: a page of ordinary rows has 3 MiB, and memory is bounded by this."""
+PAGE_BYTES = 8 * 1024 * 1024
+"""The most text that one page is read as: a page of ordinary rows has 3 MiB, and a body may have 16 MiB as base64."""
 
 COLUMNS = frozenset(
     {"id", "name", "type", "created_at", "profile_id", "ip_addr", "props", "tracked_at", "source", "context"}
 )
 
-NO_IDS = "{}"
-
 # -- connection and table --------------------------------------------------------------------------------------------
+
+
+NEEDS = {"client_encoding": "UTF8"}
+"""What every connection asks for, whatever the database or the environment says."""
+
+_SESSION = "SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET standard_conforming_strings = on"
+"""A pooler in transaction mode follows a client in just these settings, so they hold behind one too."""
 
 
 @contextmanager
 def connect(parameters: Mapping[str, str]) -> Iterator[Connection]:
     """An autocommit connection in UTC. Whatever Postgres objects to inside the block is a DatabaseError."""
-    chosen = {"connect_timeout": "10", "application_name": "penpot-telemetry", **parameters}
+    chosen = {"connect_timeout": "10", "application_name": "penpot-telemetry", **parameters, **NEEDS}
     with database_errors(), psycopg.connect(**chosen, autocommit=True, prepare_threshold=None) as conn:  # type: ignore[arg-type]
-        conn.execute("SET TIME ZONE 'UTC'")
+        conn.execute(_SESSION)
         yield conn
 
 
@@ -56,16 +61,21 @@ _REMEDIES: Sequence[tuple[type[psycopg.Error], str]] = (
     (errors.DiskFull, "the database's disk is full: nothing was changed, make room and run again"),
     (errors.TooManyConnections, "try again later, or raise max_connections"),
     (errors.ReadOnlySqlTransaction, "PENPOT_DATABASE_URI should name the primary server, this one only reads"),
-    (errors.LockNotAvailable, "another process holds the table: nothing was changed, run again"),
+    (errors.LockNotAvailable, "another process holds rows of audit_log: nothing was changed, run again"),
+    (errors.DeadlockDetected, "another process holds rows of audit_log: nothing was changed, run again"),
+    (errors.SerializationFailure, "another process holds rows of audit_log: nothing was changed, run again"),
+    (errors.QueryCanceled, "nothing was changed: give the role more time, ALTER ROLE … SET statement_timeout = 0"),
     (errors.AdminShutdown, "the server is shutting down: nothing was changed, run again"),
+    (errors.CharacterNotInRepertoire, "it holds text that is not UTF-8: Penpot wants a database in UTF8"),
+    (errors.CannotConnectNow, "the server is starting: run again"),
 )
 
 
 def _explain(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.DataError):  # its message repeats the value
-        return f"database: a value is not accepted ({type(error).__name__})"
-    said = error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)
     remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
+    if isinstance(error, psycopg.DataError):  # its message repeats the value
+        return f"database: a value is not accepted ({type(error).__name__})" + (f"; {remedy}" if remedy else "")
+    said = error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)
     if remedy is None and error.sqlstate is None:
         remedy = "check PENPOT_DATABASE_URI, _USERNAME and _PASSWORD, and that the server is up"
     return f"database: {said}" + (f"; {remedy}" if remedy else "")
@@ -95,33 +105,18 @@ def check_table(conn: Connection) -> None:
 
 
 _SELECT_INDEX = """
-SELECT i.indisvalid FROM pg_index i
-WHERE i.indrelid = to_regclass('audit_log') AND i.indpred IS NULL
-  AND pg_get_indexdef(i.indexrelid) ~ '\\(source, created_at'
-ORDER BY i.indisvalid DESC
+SELECT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = to_regclass('audit_log') AND i.indpred IS NULL AND i.indisvalid
+      AND pg_get_indexdef(i.indexrelid) ~ '\\(source, created_at'
+)
 """
-INDEX_PATIENCE = "10s"
-"""A forgotten transaction would hold up an index for ever; without the index pages are read more slowly."""
-
-_CREATE_INDEX = "INDEX audit_log__source__created_at__idx ON audit_log (source, created_at ASC)"
 
 
-def ensure_index(conn: Connection) -> None:
-    """The one thing added to Penpot's table, without locking out its writers; left out where the right is missing."""
-    if (found := conn.execute(_SELECT_INDEX).fetchone()) is not None and found[0]:
-        return
-    try:
-        if conn.execute("SELECT 1 FROM audit_log LIMIT 1").fetchone() is None:
-            conn.execute("CREATE INDEX IF NOT EXISTS" + _CREATE_INDEX.removeprefix("INDEX"))
-            return
-        conn.execute("SELECT set_config('lock_timeout', %s, false)", (INDEX_PATIENCE,))
-        try:
-            conn.execute("DROP INDEX CONCURRENTLY IF EXISTS audit_log__source__created_at__idx")  # a half-built one
-            conn.execute("CREATE INDEX CONCURRENTLY" + _CREATE_INDEX.removeprefix("INDEX"))
-        finally:
-            conn.execute("RESET lock_timeout")
-    except (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.ReadOnlySqlTransaction):
-        return
+def has_index(conn: Connection) -> bool:
+    """Whether `audit_log` has Penpot's index by source and day: without it each look reads the whole table."""
+    found = conn.execute(_SELECT_INDEX).fetchone()
+    return found is not None and bool(found[0])
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -132,9 +127,9 @@ COPY audit_log (id, name, type, created_at, profile_id, ip_addr, props, tracked_
 _CHUNK = 256
 
 
-def copy_events(conn: Connection, events: Iterable[TelemetryEvent]) -> int:
-    """Stores events as rows, and says how many."""
-    count = 0
+def copy_events(conn: Connection, events: Iterable[TelemetryEvent]) -> Sequence[str]:
+    """Stores events as rows, and returns their ids as hex digits."""
+    ids: list[str] = []
     contexts: dict[int, tuple[Mapping[str, object], str]] = {}
     days: dict[datetime, str] = {}
     with conn.cursor() as cursor, cursor.copy(_COPY_EVENTS) as copy:
@@ -148,16 +143,17 @@ def copy_events(conn: Connection, events: Iterable[TelemetryEvent]) -> int:
                 known = contexts[id(context)] = (context, _escape(dumps_verbose(cast("Mapping[str, str]", context))))
             created = days.get(event.created_at) or days.setdefault(event.created_at, event.created_at.isoformat())
             tracked = days.get(event.tracked_at) or days.setdefault(event.tracked_at, event.tracked_at.isoformat())
+            row_id = event.id.hex
+            ids.append(row_id)
             lines.append(
-                f"{event.id.hex}\t{event.name}\t{event.type}\t{created}\t{event.profile_id.hex}"
+                f"{row_id}\t{event.name}\t{event.type}\t{created}\t{event.profile_id.hex}"
                 f"\t{NO_ADDRESS}\t{{}}\t{tracked}\t{SOURCE}\t{known[1]}\n"
             )
-            count += 1
             if len(lines) == _CHUNK:
                 copy.write("".join(lines))
                 lines.clear()
         copy.write("".join(lines))
-    return count
+    return ids
 
 
 def _escape(text: str) -> str:
@@ -167,43 +163,29 @@ def _escape(text: str) -> str:
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-_OLDEST_OF = """
-(SELECT a.* FROM audit_log a
- WHERE a.source = '{source}' AND NOT EXISTS (SELECT FROM unnest(%(exclude)s::uuid[]) e(id) WHERE e.id = a.id)
- ORDER BY a.created_at LIMIT %(limit)s)
-"""
-_OLDEST = "SELECT a.* FROM ({sources}) a ORDER BY a.created_at LIMIT %(limit)s".format(  # noqa: S608  our constants
-    sources="UNION ALL".join(_OLDEST_OF.format(source=source) for source in SHIPPED_SOURCES)
-)
-"""Source by source, merged, so that the index gives the order and what is read ends with the page: 7 ms for 10,000
-rows, however many share their day. Rows of one instant come in any order: to order them by id too is to sort the day.
-"""
-
-_NAMED = """
-SELECT a.* FROM unnest(%(ids)s::uuid[]) i(id) JOIN audit_log a USING (id)
-WHERE a.source = ANY(%(sources)s) ORDER BY a.created_at
-"""
-
 _FETCH_ROWS = """
 WITH measured AS (
     SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS bytes FROM (
-        SELECT *, octet_length(name) + octet_length(props) + octet_length(context) AS size FROM (
-            SELECT a.id, a.name, a.type, a.source, a.profile_id,
-                   (coalesce(a.tracked_at, a.created_at) AT TIME ZONE 'UTC')::date - date '1970-01-01' AS day,
-                   coalesce(a.props::text, '{{}}') AS props, coalesce(a.context::text, '{{}}') AS context
-            FROM ({page}) a OFFSET 0
+        SELECT *, octet_length(name) + octet_length(props) + octet_length(context) AS size
+        FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY i(id, n) CROSS JOIN LATERAL (
+            SELECT a.name, a.type, a.source, a.profile_id,
+                   coalesce(a.tracked_at, a.created_at) AT TIME ZONE 'UTC' AS tracked_at,
+                   coalesce(nullif(a.props, 'null')::text, '{}') AS props,
+                   coalesce(nullif(a.context, 'null')::text, '{}') AS context
+            FROM audit_log a WHERE a.id = i.id AND a.source = ANY(%(sources)s) OFFSET 0
         ) texts
     ) sized
 )
-SELECT name, type, source, day * 86400000::bigint, uuid_send(profile_id),
-       CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id)
+SELECT name, type, source,
+       CASE WHEN tracked_at >= '0001-01-01' AND tracked_at < '10000-01-01'
+            THEN (tracked_at::date - date '1970-01-01') * 86400000::bigint END,
+       uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id), n
 FROM measured WHERE bytes <= %(bytes)s OR bytes = size
 """
-"""Nothing here sorts: rows stay as the page has them. Each jsonb is made text once, which is what OFFSET 0 is for. The
-first row comes also when it is too large alone, then without its props.
+"""Each id is looked up in its turn, so a page costs what it has, however large the table is, and nothing is sorted.
+OFFSET 0 keeps it so, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
+row comes also when it is too large alone, then without its props; a row whose day is beyond the calendar without it.
 """
-_FETCH_OLDEST = _FETCH_ROWS.format(page=_OLDEST)
-_FETCH_BY_ID = _FETCH_ROWS.format(page=_NAMED)
 
 
 AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 17 began to hand out several at once
@@ -212,32 +194,44 @@ AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 
 
 @dataclass(frozen=True, slots=True)
 class PageRows:
-    """Rows in the order of a page, oldest first, and beside them the 16 bytes of each id.
+    """Rows in the order in which they were asked for, and beside them the 16 bytes of each id.
 
-    `too_large` is the id of the first row when no page can hold it; then there are no rows.
+    `odd` are the ids of rows that no batch can hold, with the reason. `read` is how many of the ids that were asked for
+    are dealt with: the page may be full before the last.
     """
 
     rows: list[EventRow]
     ids: list[bytes]
-    too_large: bytes | None = None
+    odd: list[tuple[bytes, str]]
+    read: int
 
 
-def fetch_oldest(conn: Connection, limit: int, exclude: str = NO_IDS, max_bytes: int = PAGE_BYTES) -> PageRows:
-    """The oldest rows that ship, at most `limit` and at most `max_bytes` of text."""
-    return _page(conn, _FETCH_OLDEST, {"limit": limit, "exclude": exclude, "bytes": max_bytes})
+def fetch_rows(conn: Connection, ids: str, max_bytes: int = PAGE_BYTES) -> PageRows:
+    """Those of the named rows that are still there and ship, up to `max_bytes` of text."""
+    parameters = {"ids": ids, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)}
+    try:
+        with conn.transaction(), conn.cursor(binary=True) as cursor:
+            found = list(cursor.stream(_FETCH_ROWS, parameters, size=AT_ONCE))
+    except errors.CharacterNotInRepertoire:
+        return _fetch_readable(conn, ids)
+    page = PageRows([], [], [], found[-1][8] if found else ids.count(",") + 1)
+    for row in found:
+        if row[3] is None:
+            page.odd.append((row[7], "tracked_at or created_at is beyond the calendar"))
+        elif row[5] is None:
+            page.odd.append((row[7], f"larger than a page may be ({max_bytes} bytes)"))
+        else:
+            page.rows.append(EventRow._make(row[:7]))
+            page.ids.append(row[7])
+    return page
 
 
-def fetch_by_id(conn: Connection, ids: str, max_bytes: int = PAGE_BYTES) -> PageRows:
-    """Those of the named rows that are still there."""
-    return _page(conn, _FETCH_BY_ID, {"ids": ids, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)})
-
-
-def _page(conn: Connection, query: str, parameters: dict[str, object]) -> PageRows:
-    with conn.cursor(binary=True) as cursor:
-        found = list(cursor.stream(query, parameters, size=AT_ONCE))
-    if found and found[0][5] is None:
-        return PageRows([], [], found[0][7])
-    return PageRows([EventRow._make(row[:7]) for row in found], [row[7] for row in found])
+def _fetch_readable(conn: Connection, ids: str) -> PageRows:
+    """The first half of the rows, where one cannot be read: a database in SQL_ASCII takes any bytes for text."""
+    each = ids.strip("{}").split(",")
+    if len(each) == 1:
+        return PageRows([], [], [(UUID(each[0]).bytes, "its text is not UTF-8")], 1)
+    return fetch_rows(conn, "{" + ",".join(each[: len(each) // 2]) + "}")
 
 
 def format_ids(ids: Iterable[bytes]) -> str:
@@ -245,29 +239,32 @@ def format_ids(ids: Iterable[bytes]) -> str:
     return "{" + ",".join(row_id.hex() for row_id in ids) + "}"
 
 
-_COUNT_ROWS = """
-SELECT count(*) - (SELECT count(*) FROM audit_log WHERE id = ANY(%s::uuid[])) FROM audit_log WHERE source = ANY(%s)
-"""
+def count_rows(conn: Connection) -> int:
+    """How many telemetry rows there are."""
+    found = conn.execute("SELECT count(*) FROM audit_log WHERE source = ANY(%s)", (list(SHIPPED_SOURCES),)).fetchone()
+    return int(found[0]) if found else 0
 
 
-def count_rows(conn: Connection, exclude: str = NO_IDS) -> int:
-    """How many telemetry rows there are beside those of `exclude`."""
-    found = conn.execute(_COUNT_ROWS, (exclude, list(SHIPPED_SOURCES))).fetchone()
+def count_before(conn: Connection, before: datetime) -> int:
+    """How many telemetry rows were created before an instant."""
+    query = "SELECT count(*) FROM audit_log WHERE source = ANY(%s) AND created_at < %s"
+    found = conn.execute(query, (list(SHIPPED_SOURCES), before)).fetchone()
     return int(found[0]) if found else 0
 
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """The rows of one day and source."""
+    """The rows of one day and source; no day where it is beyond the calendar."""
 
-    day: date
+    day: date | None
     source: str
     rows: int
 
 
 _COUNT_DAYS = """
-SELECT (created_at AT TIME ZONE 'UTC')::date AS day, source, count(*) FROM audit_log
-WHERE source = ANY(%s) GROUP BY day, source ORDER BY day, source
+SELECT CASE WHEN created_at >= '0001-01-01' AND created_at < '10000-01-01'
+            THEN (created_at AT TIME ZONE 'UTC')::date END AS day, source, count(*)
+FROM audit_log WHERE source = ANY(%s) GROUP BY day, source ORDER BY day NULLS FIRST, source
 """
 
 
@@ -276,19 +273,34 @@ def count_days(conn: Connection) -> Sequence[DayCount]:
     return [DayCount(*row) for row in conn.execute(_COUNT_DAYS, (list(SHIPPED_SOURCES),))]
 
 
-_SELECT_SERVER_PROP = "SELECT content #>> '{}' FROM server_prop WHERE id = 'instance-id'"
+_SELECT_SERVER_PROP = """
+SELECT coalesce(content ->> '~#''', content #>> '{}') FROM server_prop WHERE id = 'instance-id'
+"""
+"""Verbose transit quotes a value that stands alone: Penpot's id is the map of `~#'` to `~u…`."""
 
 
 def read_instance_id(conn: Connection) -> UUID | None:
-    """Penpot's own instance id, from its `server_prop`; None where that cannot be had."""
+    """Penpot's own instance id, from its `server_prop`; None in a database without that table.
+
+    Raises ConfigError when the table is there and the id cannot be read: another id would be a second Penpot.
+    """
     try:
         with conn.transaction():
             found = conn.execute(_SELECT_SERVER_PROP).fetchone()
-        return UUID(str(found[0]).removeprefix("~u")) if found and found[0] else None
-    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InsufficientPrivilege):
+    except errors.UndefinedTable:
         return None
+    except errors.InsufficientPrivilege:
+        raise ConfigError(_no_instance_id("may not be read: GRANT SELECT ON server_prop to the role")) from None
+    except errors.DatabaseError as error:
+        raise ConfigError(_no_instance_id(f"is not Penpot's ({type(error).__name__})")) from None
+    try:
+        return UUID(str(found[0]).removeprefix("~u") if found else "")
     except ValueError:
-        return None
+        raise ConfigError(_no_instance_id("has no instance-id: start Penpot once")) from None
+
+
+def _no_instance_id(fault: str) -> str:
+    return f"database: server_prop {fault}, or set the id with `penpot-telemetry instance-id --set UUID`"
 
 
 # -- deleting --------------------------------------------------------------------------------------------------------
@@ -309,43 +321,23 @@ def delete_rows(conn: Connection, ids: str) -> int:
     return deleted
 
 
-_TAKE_ROWS = """
-DELETE FROM audit_log a WHERE id = ANY(%s::uuid[]) AND source = ANY(%s) RETURNING a.id, to_jsonb(a)::text
+_DROP_OLDEST = """
+WITH page AS MATERIALIZED (
+    SELECT a.id FROM audit_log a
+    WHERE a.source = ANY(%(sources)s) AND (%(before)s::timestamptz IS NULL OR a.created_at < %(before)s)
+      AND NOT EXISTS (SELECT FROM penpot_telemetry.outbox o, unnest(o.row_ids) f(id) WHERE f.id = a.id)
+    ORDER BY a.created_at LIMIT %(limit)s
+), dropped AS (DELETE FROM audit_log a USING page WHERE a.id = page.id RETURNING a.id)
+SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM dropped
 """
 
 
-def take_rows(conn: Connection, ids: str) -> Sequence[tuple[UUID, str]]:
-    """Deletes rows by id and returns them whole, as JSON text."""
-    return conn.execute(_TAKE_ROWS, (ids, list(SHIPPED_SOURCES))).fetchall()
+def delete_oldest(conn: Connection, limit: int, before: datetime | None = None) -> tuple[str, int]:
+    """Deletes the oldest telemetry rows (created before an instant) beside those of the outbox batch.
 
-
-_PUT_BACK = "INSERT INTO audit_log SELECT r.* FROM unnest(%s::jsonb[]) j, jsonb_populate_record(NULL::audit_log, j) r"
-
-
-def put_back_rows(conn: Connection, rows: Sequence[str]) -> None:
-    """Stores rows that were taken out, as they were."""
-    conn.execute(_PUT_BACK, (list(rows),))
-
-
-_DELETE_PAGE = "WITH page AS MATERIALIZED ({page}) DELETE FROM audit_log a USING page WHERE a.id = page.id"
-_DELETE_OLDEST = _DELETE_PAGE.format(page=_OLDEST.replace("a.*", "a.id", 1))
-
-
-def delete_oldest(conn: Connection, limit: int, exclude: str) -> int:
-    """Deletes the oldest telemetry rows beside those of `exclude`, at most `limit`, and says how many."""
-    return conn.execute(_DELETE_OLDEST, {"limit": limit, "exclude": exclude}).rowcount
-
-
-_IDS_BEFORE = """
-SELECT a.id FROM audit_log a
-WHERE a.source = ANY(%(sources)s) AND a.created_at < %(before)s
-  AND NOT EXISTS (SELECT FROM unnest(%(exclude)s::uuid[]) e(id) WHERE e.id = a.id)
-LIMIT %(limit)s
-"""
-_DELETE_BEFORE = _DELETE_PAGE.format(page=_IDS_BEFORE)
-
-
-def delete_before(conn: Connection, before: datetime, limit: int, exclude: str) -> int:
-    """Deletes telemetry rows of earlier days beside those of `exclude`, at most `limit`, and says how many."""
-    parameters = {"sources": list(SHIPPED_SOURCES), "before": before, "limit": limit, "exclude": exclude}
-    return conn.execute(_DELETE_BEFORE, parameters).rowcount
+    Returns their ids and how many they were, at most `limit`.
+    """
+    parameters = {"sources": list(SHIPPED_SOURCES), "before": before, "limit": limit}
+    found = conn.execute(_DROP_OLDEST, parameters).fetchone()
+    assert found is not None  # noqa: S101  an aggregate has a row
+    return found[0], int(found[1])

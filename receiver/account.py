@@ -41,7 +41,8 @@ class Gap(msgspec.Struct, frozen=True, rename="kebab"):
 class Account(msgspec.Struct, frozen=True, rename="kebab"):
     """received = loaded + duplicate + quarantined, in bodies. `losses` and `gaps` list the latest MOST only.
 
-    `removed`: events that were loaded and are gone, by cause.
+    `removed`: events that were loaded and are gone, by cause. `dead_letters`: events of loaded batches that are kept
+    apart, by reason. `changed_values`: context values that were reduced or left out.
     """
 
     received: int
@@ -55,6 +56,10 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
     instances: int
     dropped_context_keys: int
     unknown_keys: int
+    changed_values: int
+    ignored_fields: int
+    dead_letters: dict[str, int]
+    superseded: int
     quarantine: dict[str, int]
     lost_at_senders: int
     missing_batches: int
@@ -79,9 +84,12 @@ class BatchLine(msgspec.Struct, frozen=True, rename="kebab"):
     events: int
     received_at: datetime
     status: str
+    dead_letters: int = 0
 
 
 MOST = 100
+
+DEAD_BY_REASON = "SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason"
 
 SUMS = """
 SELECT (SELECT count(*) FROM deliveries) AS received,
@@ -105,6 +113,12 @@ SELECT (SELECT count(*) FROM deliveries) AS received,
        (SELECT count(DISTINCT instance_id) FROM batches) AS instances,
        (SELECT coalesce(sum(dropped_context_keys), 0)::BIGINT FROM batches) AS dropped_context_keys,
        (SELECT coalesce(sum(unknown_keys), 0)::BIGINT FROM batches) AS unknown_keys,
+       (SELECT coalesce(sum(changed_values), 0)::BIGINT FROM batches) AS changed_values,
+       (SELECT coalesce(sum(ignored_fields), 0)::BIGINT FROM batches) AS ignored_fields,
+       (SELECT coalesce(sum(dead_letters), 0)::BIGINT FROM deliveries) AS delivered_letters,
+       (SELECT coalesce(sum(dead_letters), 0)::BIGINT FROM batches) AS counted_letters,
+       (SELECT count(*) FROM dead_letters) AS letters,
+       (SELECT count(*) FROM superseded) AS superseded,
        (SELECT coalesce(sum(dropped + quarantined), 0)::BIGINT FROM sender_loss) AS lost_at_senders,
        (SELECT coalesce(sum(missing), 0)::BIGINT FROM sequence_gaps) AS missing_batches
 """
@@ -159,6 +173,10 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
         instances=sums["instances"],
         dropped_context_keys=sums["dropped_context_keys"],
         unknown_keys=sums["unknown_keys"],
+        changed_values=sums["changed_values"],
+        ignored_fields=sums["ignored_fields"],
+        dead_letters=dict(con.execute(DEAD_BY_REASON).fetchall()),
+        superseded=sums["superseded"],
         quarantine=reasons,
         lost_at_senders=sums["lost_at_senders"],
         missing_batches=sums["missing_batches"],
@@ -190,10 +208,11 @@ def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:
         "loaded deliveries = batches + reports": (sums["loaded"], loaded),
         "duplicate deliveries = repeats of batches and reports": (sums["duplicate"], repeats),
         "quarantined deliveries = quarantine and its repeats": (sums["quarantined"], refused),
-        "events delivered = events counted in batches + removed": (
-            sums["delivered_events"],
-            sums["counted_events"] + removed,
+        "events received = loaded + dead + removed": (
+            sums["delivered_events"] + sums["delivered_letters"],
+            sums["counted_events"] + sums["counted_letters"] + removed,
         ),
+        "dead letters counted in batches = rows of dead letters": (sums["counted_letters"], sums["letters"]),
         "events counted in batches = rows of events": (sums["counted_events"], sums["events"]),
         "batches whose rows are not as many as counted": (uneven, 0),
     }
@@ -201,11 +220,11 @@ def list_checks(sums: dict[str, int], uneven: int) -> list[Check]:
 
 
 BATCHES_OF = """
-SELECT batch_id, batch_seq, digest, event_count + coalesce(gone, 0), received_at, 'accepted' AS status
+SELECT batch_id, batch_seq, digest, event_count + coalesce(gone, 0), received_at, 'accepted' AS status, dead_letters
 FROM batches LEFT JOIN (SELECT batch_no, sum(events)::BIGINT AS gone FROM removed GROUP BY batch_no) USING (batch_no)
 WHERE instance_id = $instance AND batch_seq > $after
 UNION ALL
-SELECT batch_id, batch_seq, events_digest, 0, received_at, 'quarantined' FROM quarantine
+SELECT batch_id, batch_seq, events_digest, 0, received_at, 'quarantined', 0 FROM quarantine
 WHERE instance_id = $instance AND batch_seq > $after
 ORDER BY batch_seq, received_at
 LIMIT $limit
@@ -216,8 +235,8 @@ def list_batches(con: duckdb.DuckDBPyConnection, instance_id: UUID, after: int, 
     """The numbered batches of an instance past a sequence number, in their order."""
     found = con.execute(BATCHES_OF, {"instance": instance_id, "after": after, "limit": limit}).fetchall()
     return [
-        BatchLine(batch_id, seq, digest, events, received_at.replace(tzinfo=UTC), status)
-        for batch_id, seq, digest, events, received_at, status in found
+        BatchLine(batch_id, seq, digest, events, received_at.replace(tzinfo=UTC), status, letters)
+        for batch_id, seq, digest, events, received_at, status, letters in found
     ]
 
 
@@ -252,6 +271,37 @@ def list_refused(con: duckdb.DuckDBPyConnection) -> list[Refused]:
     ]
 
 
+LETTERS = """
+SELECT dead_letter_no, d.received_at, reason, event_no, message, event, is_whole, d.instance_id, key, digest, version
+FROM dead_letters d JOIN batches USING (batch_no)
+ORDER BY dead_letter_no
+"""
+
+
+class Letter(msgspec.Struct, frozen=True, rename="kebab"):
+    """One dead letter, with what is needed of its batch (`key`, `digest`, `version`). `event`: JSON text while kept."""
+
+    dead_letter_no: int
+    received_at: datetime
+    reason: str
+    event_no: int
+    message: str
+    event: str | None
+    is_whole: bool
+    instance_id: UUID
+    key: UUID
+    digest: str
+    version: str
+
+
+def list_letters(con: duckdb.DuckDBPyConnection) -> list[Letter]:
+    """The dead letters, oldest first."""
+    return [
+        Letter(number, received_at.replace(tzinfo=UTC), *rest)
+        for number, received_at, *rest in con.execute(LETTERS).fetchall()
+    ]
+
+
 DIGEST = """
 WITH lines AS (
     SELECT concat_ws('|', 'event', key, e.instance_id, e.version, name, type, source, tracked_on, profile_id, props,
@@ -260,6 +310,12 @@ WITH lines AS (
     FROM events e JOIN batches USING (batch_no)
     UNION ALL
     SELECT concat_ws('|', 'batch', to_json(b)) FROM (SELECT * EXCLUDE (batch_no) FROM batches) b
+    UNION ALL
+    SELECT concat_ws('|', 'dead', to_json(d)) FROM (
+        SELECT b.key, l.* EXCLUDE (dead_letter_no, batch_no) FROM dead_letters l JOIN batches b USING (batch_no)
+    ) d
+    UNION ALL
+    SELECT concat_ws('|', 'superseded', to_json(s)) FROM superseded s
     UNION ALL
     SELECT concat_ws('|', 'report', to_json(r)) FROM (SELECT * EXCLUDE (report_no) FROM reports) r
     UNION ALL

@@ -239,9 +239,26 @@ def count(state: State, job: Job, receipt: Receipt) -> None:
     state.metrics.last_received.set_to_current_time()
     if receipt.status == "accepted" and isinstance(job.item, Batch):
         state.metrics.last_batch.set_to_current_time()
+        count_page(state.metrics, job.item)
     if receipt.reason is not None:
         state.metrics.quarantined.labels(receipt.reason).inc()
-    log.info("received", outcome=outcome, events=receipt.events, bytes=len(job.body), reason=receipt.reason)
+    log.info(
+        "received",
+        outcome=outcome,
+        events=receipt.events,
+        dead_letters=receipt.dead_letters,
+        bytes=len(job.body),
+        reason=receipt.reason,
+    )
+
+
+def count_page(metrics: Metrics, batch: Batch) -> None:
+    """What of a batch was not loaded as it came."""
+    for letter in batch.page.dead_letters:
+        metrics.dead.labels(letter.reason).inc()
+    for key, values in batch.page.changed_values.items():
+        metrics.changed.labels(key).inc(values)
+    metrics.ignored.inc(len(batch.sent.ignored))
 
 
 @contextlib.contextmanager

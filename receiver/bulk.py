@@ -10,7 +10,7 @@ import polars as pl
 
 from penpot_telemetry.wire.batch import Columns
 from receiver import rollups, warehouse
-from receiver.frames import build_frame, filter_contexts
+from receiver.frames import build_frame, reduce_contexts
 from receiver.warehouse import Warehouse
 
 STAGE = """
@@ -56,7 +56,7 @@ ORDER BY batch_no
 """
 
 INSERT_DELIVERIES = """
-INSERT INTO deliveries
+INSERT INTO deliveries (delivery_no, received_at, kind, outcome, events, landfill_day, landfill_end)
 SELECT delivery_no, received_at, 'batch', 'loaded', events, DATE '0001-01-01', 0
 FROM staged_batches ORDER BY delivery_no
 """
@@ -71,7 +71,7 @@ def load_history(opened: Warehouse, chunks: Iterable[tuple[Sequence[bytes], Sequ
     with warehouse.transaction(con):
         con.execute(STAGE)
         for instance_ids, versions, columns in chunks:
-            contexts, _ = filter_contexts(columns.source, columns.context)
+            contexts, _, _ = reduce_contexts(columns.source, columns.context)
             piece = build_frame(columns, contexts).with_columns(
                 pl.Series("instance_id", instance_ids, dtype=pl.Binary), pl.Series("version", versions, dtype=pl.String)
             )

@@ -13,8 +13,11 @@ import msgspec
 
 from penpot_telemetry.errors import DatabaseError
 
-Kind = Literal["batch", "report", "refused", "renewed", "unpin"]
+Kind = Literal["batch", "report", "refused", "renewed", "unpin", "revived", "dropped"]
 Outcome = Literal["loaded", "duplicate", "quarantined"]
+Stat = int | float | str | dict[str, int]
+"""What is kept of a figure of a report; a map is the event counters."""
+
 Trust = Literal["batch-id", "digest"]
 
 
@@ -28,6 +31,20 @@ class Totals(msgspec.Struct, frozen=True, rename="kebab"):
     pending: int
 
 
+class DeadLetter(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """An event of a batch that could not be loaded, as it is kept. `event_no`: its place in the batch, from 0.
+
+    `event`: JSON text of its fields, its context reduced, or empty when it was erased since. A retry may load it when
+    it is whole.
+    """
+
+    event_no: int
+    reason: str
+    message: str
+    event: str
+    is_whole: bool = True
+
+
 class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """What one answered body was. Fields after `digest` belong to some kinds only.
 
@@ -35,11 +52,14 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     report, or the refused body. `digest` is of the events text, the kept stats, or the body. `events` counts the
     events of a batch, loaded or not; `erased` of them were removed since. A delivery that is `forgotten` keeps no more
     than its key and its counts. `signed_by` is the public key whose signature came with a batch. `retried` is the key
-    of the refused body that this was until a retry read it.
+    of the refused body that this was until a retry read it. `events` counts those that were good; `dead_letters` the
+    others. `supersedes`: batches whose parts this one holds;
+    `duplicate_of`: the one of them that was loaded, which `key` and `digest` are of then.
 
-    Two kinds are no bodies that came, and are not counted as such; they are kept among the deliveries because they mean
-    something only between two of them. `unpin` is the operator's word that another key may sign for an instance,
-    `renewed` a refused body that a retry refused for another reason.
+    Four kinds are no bodies that came, and are not counted as such; they are kept among the deliveries because they
+    mean something only between two of them. `unpin` is the operator's word that another key may sign for an instance,
+    `renewed` a refused body that a retry refused for another reason, `revived` and `dropped` are dead letters
+    (`event_nos` of the batch with this key) that a retry loaded, or that the operator let go.
     """
 
     id: UUID
@@ -57,7 +77,7 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     dropped_context_keys: int = 0
     unknown_keys: int = 0
     overlap_events: int | None = None
-    stats: dict[str, int | float | str] | None = None
+    stats: dict[str, Stat] | None = None
     dropped_stats: int = 0
     reason: str = ""
     message: str = ""
@@ -69,6 +89,12 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     forgotten: bool = False
     removed_at: datetime | None = None
     retried: UUID | None = None
+    dead_letters: int = 0
+    changed_values: int = 0
+    ignored_fields: int = 0
+    supersedes: list[UUID] = []
+    duplicate_of: UUID | None = None
+    event_nos: list[int] = []
 
     @property
     def trust(self) -> Trust:
@@ -84,13 +110,18 @@ class Position(NamedTuple):
 
 
 class Receipt(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
-    """The answer to a body. A duplicate carries what the first receipt carried."""
+    """The answer to a body. A duplicate carries what the first receipt carried.
+
+    `events` were loaded, `dead_letters` kept apart. `duplicate_of`: this batch is a part of one that was loaded.
+    """
 
     status: Literal["accepted", "duplicate", "quarantined"]
     events: int
     batch_id: UUID | None = None
     digest: str | None = None
     reason: str | None = None
+    dead_letters: int = 0
+    duplicate_of: UUID | None = None
 
 
 class InUseError(DatabaseError):
@@ -107,6 +138,7 @@ def forget(delivery: Delivery, removed_at: datetime) -> Delivery:
         key=delivery.key,
         digest=delivery.digest if delivery.kind == "batch" else "",
         events=delivery.events,
+        dead_letters=delivery.dead_letters,
         forgotten=True,
         removed_at=removed_at,
         retried=None if delivery.kind == "renewed" else delivery.retried,
@@ -120,9 +152,9 @@ def batch_key(instance_id: UUID, batch_id: UUID | None, digest: str) -> UUID:
     return _key("batch-id", str(instance_id), str(batch_id))
 
 
-def report_key(instance_id: UUID, received_at: datetime, digest: str) -> UUID:
-    """What a report is known again by: the same figures from the same instance on the same day."""
-    return _key("report", str(instance_id), received_at.astimezone(UTC).date().isoformat(), digest)
+def report_key(instance_id: UUID, version: str, received_at: datetime, digest: str) -> UUID:
+    """What a report is known again by: the same figures and version from the same instance on the same day."""
+    return _key("report", str(instance_id), version, received_at.astimezone(UTC).date().isoformat(), digest)
 
 
 def refused_key(reason: str, digest: str) -> UUID:

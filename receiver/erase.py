@@ -5,7 +5,8 @@ they are and looked up by hash, so that an erasure can be finished by who does n
 connection and the caller owns the transaction; `receiver.pipeline` knows the order.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import polars as pl
 from msgspec import structs
 
 from receiver import landfill, rollups
-from receiver.delivery import Delivery, forget
+from receiver.delivery import DeadLetter, Delivery, forget
 from receiver.frames import write_rows
 from receiver.landfill import Record
 from receiver.tombstones import Erased
@@ -32,7 +33,10 @@ Untouched = Collection[tuple[UUID, str]]
 
 
 def redact(
-    record: Record, erased: Erased, read_frame: Callable[[Record], pl.DataFrame], untouched: Untouched = ()
+    record: Record,
+    erased: Erased,
+    read_events: Callable[[Record], tuple[pl.DataFrame, Sequence[DeadLetter]]],
+    untouched: Untouched = (),
 ) -> bytes | None:
     """A record without what was erased, ready to write; None when it holds nothing of it. Raises DecodeError.
 
@@ -43,23 +47,40 @@ def redact(
         return None
     until = erased.instance(delivery.instance_id)
     if until is not None and delivery.received_at <= until:
-        if delivery.kind == "unpin":  # no delivery, so nothing counts it; its key is the id itself
+        if delivery.kind in ("unpin", "revived", "dropped"):  # no delivery, so nothing counts it
             return b""
         return landfill.pack_record(forget(delivery, until), "nothing", landfill.NOTHING)
     if delivery.body is not None and delivery.body in erased.bodies:
         return landfill.pack_record(structs.replace(delivery, body=None), "nothing", landfill.NOTHING)
     if record.header.carried == "nothing" or not erased.profiles or (delivery.key, delivery.digest) in untouched:
         return None
-    return redact_events(delivery, read_frame(record), erased)
+    return redact_events(delivery, *read_events(record), erased)
 
 
-def redact_events(delivery: Delivery, frame: pl.DataFrame, erased: Erased) -> bytes | None:
-    """A batch without the events that were erased; None when it has none of them."""
+def redact_events(
+    delivery: Delivery, frame: pl.DataFrame, letters: Sequence[DeadLetter], erased: Erased
+) -> bytes | None:
+    """A batch without the events that were erased, and with nothing but the count of dead letters that were.
+
+    None when it has none of them.
+    """
     until, gone = find_events(frame, erased, delivery.received_at)
-    if until is None:
+    found = [find_named(letter.event, erased, delivery.received_at) for letter in letters]
+    left = [
+        letter if at is None else structs.replace(letter, event="", is_whole=False)
+        for letter, at in zip(letters, found, strict=True)
+    ]
+    instants = [at for at in (until, *found) if at is not None]
+    if not instants:
         return None
-    kept = structs.replace(delivery, erased=delivery.erased + int(gone.sum()), removed_at=until)
-    return landfill.pack_record(kept, "rows", landfill.pack_carried(write_rows(frame.filter(~gone))))
+    kept = structs.replace(delivery, erased=delivery.erased + int(gone.sum()), removed_at=max(instants))
+    return landfill.pack_record(kept, "rows", landfill.pack_carried(write_rows(frame.filter(~gone), left)))
+
+
+def find_named(event: str, erased: Erased, received_at: datetime) -> datetime | None:
+    """Until when the last of the erased profiles is that a kept event names; None when it names none."""
+    found = [erased.profile(UUID(one)) for one in set(re.findall(ID, event))]
+    return max((at for at in found if at is not None and received_at <= at), default=None)
 
 
 def find_events(frame: pl.DataFrame, erased: Erased, received_at: datetime) -> tuple[datetime | None, pl.Series]:
@@ -81,7 +102,10 @@ def find_events(frame: pl.DataFrame, erased: Erased, received_at: datetime) -> t
 
 # --- the quarantine -------------------------------------------------------------------------------------------------
 
-HOLDERS = "SELECT DISTINCT instance_id FROM batches WHERE batch_no IN (SELECT batch_no FROM doomed)"
+HOLDERS = """
+SELECT DISTINCT instance_id FROM batches
+WHERE batch_no IN (SELECT batch_no FROM doomed UNION ALL SELECT batch_no FROM doomed_letters)
+"""
 
 KNOWN_BODIES = "SELECT body, instance_id FROM quarantine WHERE body IS NOT NULL"
 
@@ -119,13 +143,16 @@ class Removed(NamedTuple):
     reports: int
     quarantine: int
     shortened_batches: int
+    dead_letters: int
 
 
 def erase_rows(con: duckdb.DuckDBPyConnection, erased: Erased, at: datetime) -> Removed:
     """Remove all that is there of the instances and profiles that are erased, and count it. After `mark_doomed`."""
-    events, batches = erase_marked(con, at)
+    events, letters, batches = erase_marked(con, at)
     wholes = erase_instances(con, find_instances(con, erased), at)
-    return Removed(wholes.events + events, wholes.batches, wholes.reports, wholes.quarantine, batches)
+    return wholes._replace(
+        events=wholes.events + events, dead_letters=wholes.dead_letters + letters, shortened_batches=batches
+    )
 
 
 def count_rows(con: duckdb.DuckDBPyConnection, erased: Erased, at: datetime) -> Removed:
@@ -142,7 +169,7 @@ SELECT instance_id FROM batches
 UNION SELECT instance_id FROM reports
 UNION SELECT instance_id FROM instance_keys
 UNION SELECT instance_id FROM quarantine WHERE instance_id IS NOT NULL
-UNION SELECT instance_id FROM instance_keys
+UNION SELECT instance_id FROM superseded
 ORDER BY 1
 """
 
@@ -157,7 +184,7 @@ def find_instances(con: duckdb.DuckDBPyConnection, erased: Erased) -> list[UUID]
 FORGET = {
     "batches": """
 INSERT INTO forgotten
-SELECT 'erase', 'batch', key, digest, event_count + coalesce(gone, 0), repeats, $at
+SELECT 'erase', 'batch', key, digest, event_count + dead_letters + coalesce(gone, 0), repeats, $at
 FROM batches LEFT JOIN (SELECT batch_no, sum(events)::BIGINT AS gone FROM removed GROUP BY batch_no) USING (batch_no)
 WHERE instance_id = $instance
 """,
@@ -176,7 +203,7 @@ DELETE_REMOVED = "DELETE FROM removed WHERE batch_no IN (SELECT batch_no FROM ba
 
 def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], at: datetime) -> Removed:
     """Every row that names these instances; of each batch, report and refused body its key stays."""
-    counts = dict.fromkeys(("events", *FORGET, "instance_keys", *rollups.TABLES), 0)
+    counts = dict.fromkeys(("events", "dead_letters", *FORGET, "superseded", "instance_keys", *rollups.TABLES), 0)
     for instance_id in instances:
         bound = {"instance": instance_id}
         for statement in FORGET.values():
@@ -185,16 +212,30 @@ def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], a
         for table in counts:
             found = con.execute(f"DELETE FROM {table} WHERE instance_id = $instance", bound).fetchall()  # noqa: S608  our own table names
             counts[table] += found[0][0]
-    return Removed(counts["events"], counts["batches"], counts["reports"], counts["quarantine"], 0)
+    return Removed(
+        events=counts["events"],
+        batches=counts["batches"],
+        reports=counts["reports"],
+        quarantine=counts["quarantine"],
+        shortened_batches=0,
+        dead_letters=counts["dead_letters"],
+    )
 
 
-NO_DOOMED = "CREATE OR REPLACE TEMP TABLE doomed (row BIGINT, batch_no BIGINT)"
+NO_DOOMED = (
+    "CREATE OR REPLACE TEMP TABLE doomed (row BIGINT, batch_no BIGINT)",
+    "CREATE OR REPLACE TEMP TABLE doomed_letters (row BIGINT, batch_no BIGINT)",
+)
 
 PROFILES = "SELECT DISTINCT profile_id FROM events WHERE profile_id IS NOT NULL"
 
 NAMED = f"""
 SELECT DISTINCT unnest(regexp_extract_all(text, '{ID}'))
-FROM (SELECT DISTINCT unnest([props, context])::VARCHAR AS text FROM events)
+FROM (
+    SELECT DISTINCT unnest([props, context])::VARCHAR AS text FROM events
+    UNION ALL
+    SELECT event FROM dead_letters
+)
 """  # noqa: S608  a constant of ours
 
 DOOMED = """
@@ -204,9 +245,15 @@ WHERE list_contains($ids, profile_id)
    OR ($pattern <> '' AND regexp_matches(concat_ws(' ', props, context), $pattern))
 """
 
+DOOMED_LETTERS = """
+CREATE OR REPLACE TEMP TABLE doomed_letters AS
+SELECT rowid AS row, batch_no FROM dead_letters WHERE $pattern <> '' AND regexp_matches(event, $pattern)
+"""
+
 REMOVE = (
     "CREATE OR REPLACE TEMP TABLE gone AS SELECT batch_no, count(*) AS n FROM doomed GROUP BY batch_no",
     "DELETE FROM events WHERE rowid IN (SELECT row FROM doomed)",
+    "UPDATE dead_letters SET event = NULL, is_whole = false WHERE rowid IN (SELECT row FROM doomed_letters)",
     "UPDATE batches SET event_count = event_count - n FROM gone WHERE batches.batch_no = gone.batch_no",
 )
 
@@ -214,28 +261,39 @@ NOTE_REMOVED = "INSERT INTO removed SELECT 'erase', batch_no, n, $at FROM gone O
 
 
 def mark_doomed(con: duckdb.DuckDBPyConnection, erased: Erased) -> None:
-    """Find every event of the profiles that are erased: into `doomed`, a temporary table that the others here read."""
+    """Find every event and dead letter of the profiles that are erased, for the others here.
+
+    Into `doomed` and `doomed_letters`, temporary tables.
+    """
     if not erased.profiles:
-        con.execute(NO_DOOMED)
+        for statement in NO_DOOMED:
+            con.execute(statement)
         return
     ids = [one for (one,) in con.execute(PROFILES).fetchall() if erased.profile(one)]
     named = [one for (one,) in con.execute(NAMED).fetchall() if erased.profile(UUID(one))]
     con.execute(DOOMED, {"ids": ids, "pattern": "|".join(named)})
+    con.execute(DOOMED_LETTERS, {"pattern": "|".join(named)})
 
 
-def erase_marked(con: duckdb.DuckDBPyConnection, at: datetime) -> tuple[int, int]:
-    """The events that are marked, out of batches that stay; how many, and of how many batches."""
+def erase_marked(con: duckdb.DuckDBPyConnection, at: datetime) -> tuple[int, int, int]:
+    """The events that are marked, out of batches that stay, and what is kept of dead letters.
+
+    Returns how many events, how many dead letters, and of how many batches there were events.
+    """
     for statement in REMOVE:
         con.execute(statement)
     con.execute(NOTE_REMOVED, {"at": at.astimezone(UTC).replace(tzinfo=None)})
     gone = con.execute("SELECT batch_no, n FROM gone").fetchall()
     rollups.rebuild(con, [batch_no for batch_no, _ in gone])
-    return sum(n for _, n in gone), len(gone)
+    ((letters,),) = con.execute("SELECT count(*) FROM doomed_letters").fetchall()
+    return sum(n for _, n in gone), letters, len(gone)
 
 
 UNTOUCHED = """
 SELECT key, digest FROM batches
 WHERE batch_no NOT IN (SELECT batch_no FROM doomed) AND batch_no NOT IN (SELECT batch_no FROM removed)
+  AND batch_no NOT IN (SELECT batch_no FROM doomed_letters)
+  AND batch_no NOT IN (SELECT batch_no FROM dead_letters WHERE event IS NULL)
 """
 
 

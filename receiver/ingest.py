@@ -6,25 +6,46 @@ would have removed; only a rejection still has the raw body beside it.
 
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 from uuid import UUID
 
 import msgspec
 
+from penpot_telemetry.context_values import reduce_json
 from penpot_telemetry.errors import DecodeError, Reason
+from penpot_telemetry.events import NAME
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.limits import RECEIPT, Limits
+from receiver.delivery import Stat
 from receiver.frames import Page, decode_page
 
 BIGINT = 2**63 - 1
 VERSION = re.compile(r"[\w.+-]{1,128}", re.ASCII)
+UNKNOWN_VERSIONS = frozenset(("", "%version%"))
+"""What a Penpot says that was built without a version."""
 
 FIGURE = re.compile(r"(total|avg|max|min|num|jvm)-[a-z0-9-]{1,64}")
 """The stats of a legacy report that are kept when they are numbers: sizes of the instance and of its JVM."""
 
-TEXT = re.compile(r"[\w .+-]{1,64}", re.ASCII)
-TEXT_STATS = frozenset({"os-name", "os-arch", "os-version"})
+BACKENDS = frozenset(f"auth-backend-{name}" for name in ("penpot", "oidc", "google", "github", "gitlab", "ldap"))
+"""How profiles log in, by number; any other name is counted as OTHER_BACKEND."""
+
+BACKEND, OTHER_BACKEND = "auth-backend-", "auth-backend-other"
+
+COUNTERS = "event-counters"
+MOST_COUNTERS = 500
+"""Names in the event counters of a report: those counted most are kept."""
+
+REPORT_MARKS = (payload.LEGACY_REPORT.encode(), b"subscriptions", b"email", b"public-uri", b"@")
+"""What a legacy report has in it: an unreadable body with one of them may hold addresses, so it is never kept."""
+
+ESCAPE = re.compile(rb"\\u00([0-7][0-9a-fA-F])")
+
+TEXT_STATS = {"os-name": "os", "os-arch": "device-arch", "os-version": "os-version"}
+"""Words about the machine, and the context key whose rule they follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,11 @@ class Batch:
     sent: payload.EventsBatch
     digest: str
     page: Page
+
+    @property
+    def version(self) -> str:
+        """The version that it says it is of, or a word for one that is none."""
+        return read_version(self.sent.version)
 
     @property
     def signed_by(self) -> str | None:
@@ -47,7 +73,7 @@ class Report:
 
     instance_id: UUID
     version: str
-    stats: Mapping[str, int | float | str]
+    stats: Mapping[str, Stat]
     dropped_stats: int
 
 
@@ -86,18 +112,22 @@ def read_body(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool 
     try:
         parsed = payload.parse(body, limits)
     except DecodeError as error:
-        return Rejection(error.reason, str(error))
+        return Rejection(error.reason, str(error), is_kept=not looks_like_report(body))
     if isinstance(parsed, payload.LegacyReport):
         return UNSIGNED_REPORT if require_signature else read_report(parsed)
     return read_batch(parsed, limits, require_signature=require_signature)
 
 
+def looks_like_report(body: bytes) -> bool:
+    """Whether an unreadable body may be a report: as it is, in UTF-16, or with its letters escaped."""
+    text = body.replace(b"\0", b"")
+    text = ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), text)
+    return any(mark in text.lower() for mark in REPORT_MARKS)
+
+
 def read_batch(sent: payload.EventsBatch, limits: Limits, *, require_signature: bool = False) -> Batch | Rejection:
     """The envelope against its content: the digest and the signature before a byte is decoded, the count after."""
     digest = payload.digest_events(sent.events)
-    fault = envelope_fault(sent)
-    if fault is not None:
-        return Rejection("wrong-shape", fault)
     if sent.digest is not None and sent.digest != digest:
         return Rejection("wrong-digest", "the digest given is not the one of the events text", sent, digest)
     fault = signature_fault(sent, digest, require_signature=require_signature)
@@ -107,29 +137,16 @@ def read_batch(sent: payload.EventsBatch, limits: Limits, *, require_signature: 
         page = decode_page(sent.events, limits)
     except DecodeError as error:
         return Rejection(error.reason, str(error), sent, digest)
-    count = page.frame.height
-    if sent.event_count is not None and sent.event_count != count:
-        return Rejection("wrong-shape", f"event-count is not the number of events found, {count}", sent, digest)
+    if sent.event_count is not None and sent.event_count != page.events:
+        sent = replace(sent, ignored=(*sent.ignored, "event-count"))
     return Batch(sent, digest, page)
 
 
-def envelope_fault(sent: payload.EventsBatch) -> str | None:
-    """What is wrong with the fields around the events, or None."""
-    if VERSION.fullmatch(sent.version) is None:
-        return "version is not a version: 1 to 128 letters, digits and . _ + -"
-    numbers = {"batch-seq": sent.batch_seq, "event-count": sent.event_count}
-    if sent.totals is not None:
-        numbers |= {
-            "totals.recorded": sent.totals.recorded,
-            "totals.shipped": sent.totals.shipped,
-            "totals.dropped": sent.totals.dropped,
-            "totals.quarantined": sent.totals.quarantined,
-            "totals.pending": sent.totals.pending,
-        }
-    for field, number in numbers.items():
-        if number is not None and not 0 <= number <= BIGINT:
-            return f"{field} is not between 0 and 2^63 - 1"
-    return None
+def read_version(version: str) -> str:
+    """A version as it is stored: what is none is `unknown` or `other`, and no reason to refuse the events."""
+    if VERSION.fullmatch(version) is not None:
+        return version
+    return payload.UNKNOWN_VERSION if version.strip() in UNKNOWN_VERSIONS else payload.OTHER_VERSION
 
 
 def signature_fault(sent: payload.EventsBatch, digest: str, *, require_signature: bool) -> str | None:
@@ -141,12 +158,34 @@ def signature_fault(sent: payload.EventsBatch, digest: str, *, require_signature
     return None
 
 
-def read_report(report: payload.LegacyReport) -> Report | Rejection:
+def read_report(report: payload.LegacyReport) -> Report:
     """A legacy report without e-mails, subscriptions, addresses and e-mail domains: an allow-list, as for contexts."""
-    if VERSION.fullmatch(report.version) is None:
-        return Rejection("wrong-shape", "version is not a version: 1 to 128 letters, digits and . _ + -")
-    stats = {key: kept for key, value in report.stats.items() if (kept := safe_stat(key, value)) is not None}
-    return Report(report.instance_id, report.version, stats, len(report.stats) - len(stats))
+    figures = {key: value for key, value in report.stats.items() if not key.startswith(BACKEND) and key != COUNTERS}
+    kept: dict[str, Stat] = {key: safe for key, value in figures.items() if (safe := safe_stat(key, value)) is not None}
+    backends = [(key, value) for key, value in report.stats.items() if key.startswith(BACKEND) and is_count(value)]
+    logins = Counter[str]()
+    for key, value in backends:
+        logins[key if key in BACKENDS else OTHER_BACKEND] += value
+    stats = kept | {key: min(BIGINT, value) for key, value in logins.items()}
+    sent = report.stats.get(COUNTERS)
+    counters = safe_counters(sent) if isinstance(sent, dict) else {}
+    if counters:
+        stats[COUNTERS] = counters
+    dropped = len(report.stats) - len(kept) - len(backends) - (COUNTERS in stats)
+    left_out = len(sent) - len(counters) if isinstance(sent, dict) else 0
+    return Report(report.instance_id, read_version(report.version), stats, dropped + left_out)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value is a number of things."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BIGINT
+
+
+def safe_counters(counters: Mapping[str, object]) -> dict[str, int]:
+    """How often each event was counted, by names that the anonymiser would let pass: those counted most, by name."""
+    kept = [(value, name) for name, value in counters.items() if is_count(value) and NAME.fullmatch(name)]
+    kept.sort(key=lambda pair: (-pair[0], pair[1]))
+    return {name: value for value, name in sorted(kept[:MOST_COUNTERS], key=lambda pair: pair[1])}
 
 
 def safe_stat(key: str, value: object) -> int | float | str | None:
@@ -155,9 +194,16 @@ def safe_stat(key: str, value: object) -> int | float | str | None:
         return None
     if isinstance(value, int | float) and FIGURE.fullmatch(key) and abs(value) <= BIGINT:
         return value
-    if isinstance(value, str) and key in TEXT_STATS and TEXT.fullmatch(value):
-        return value
+    if isinstance(value, str) and key in TEXT_STATS:
+        return safe_system(key, value)
     return None
+
+
+def safe_system(key: str, value: str) -> str | None:
+    """A word about the machine, by the rule for the same word in a context; None for one that is not known."""
+    reduced, _, _ = reduce_json("telemetry:frontend", msgspec.json.encode({TEXT_STATS[key]: value}).decode())
+    found = msgspec.json.decode(reduced).get(TEXT_STATS[key])
+    return None if found == "other" else found
 
 
 def canonical_stats(report: Report) -> bytes:

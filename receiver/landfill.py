@@ -1,11 +1,12 @@
 """Every delivery in a file of its day, written and synced before the warehouse commits: the warehouse's own log.
 
-A record is two zstd frames: a JSON line that says what it is, then what it carries (`events` text, rows as JSON lines,
-or nothing). `zstdcat 2026-07-20.zst` prints a day. Records are only ever appended, at an offset the caller can name, so
-the warehouse can say up to where it is complete; what lies beyond is replayed, and half a record at the end is cut off.
+A record is two zstd frames: a JSON line that says what it is, then what it carries (rows as JSON lines with dead
+letters after an empty one, or nothing; in older files also `events` text). `zstdcat 2026-07-20.zst` prints a day.
+Records are only ever appended, at an offset the caller can name, so the warehouse can say up to where it is complete;
+what lies beyond is replayed, and half a record at the end is cut off.
 
-Nothing personal is written here: a batch that carried more than the safe keys is kept as its scrubbed rows, never as
-the bytes that were sent.
+Nothing personal is written here: a batch is kept as its scrubbed rows, never as the bytes that were sent. Those have
+too many places that no reader looks at: a key that comes twice, bytes behind the end, frames that are skipped.
 """
 
 import fcntl

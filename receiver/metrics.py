@@ -5,7 +5,9 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from penpot_telemetry.context_values import RULES
 from penpot_telemetry.errors import Reason
+from penpot_telemetry.wire.batch import BadReason
 from receiver.delivery import Outcome
 from receiver.sizes import Sizes
 
@@ -24,6 +26,11 @@ class Metrics:
         self.batches = Counter("receiver_batches", "Bodies answered with success", ["outcome"], registry=of)
         self.events = Counter("receiver_events", "Events in batches answered with success", ["outcome"], registry=of)
         self.quarantined = Counter("receiver_quarantined", "Bodies put aside", ["reason"], registry=of)
+        self.dead = Counter("receiver_dead_letters", "Events kept apart from their batch", ["reason"], registry=of)
+        self.changed = Counter(
+            "receiver_context_values_changed", "Context values reduced or left out", ["key"], registry=of
+        )
+        self.ignored = Counter("receiver_fields_ignored", "Fields around the events that were odd", registry=of)
         self.refused = Counter("receiver_refused", "Bodies not taken", ["status"], registry=of)
         self.limited = Counter("receiver_limited", "Bodies answered with 429", ["limit"], registry=of)
         for outcome in get_args(Outcome):  # each from the start, so that the first one counts
@@ -31,6 +38,10 @@ class Metrics:
             self.events.labels(outcome)
         for reason in get_args(Reason):
             self.quarantined.labels(reason)
+        for reason in get_args(BadReason):
+            self.dead.labels(reason)
+        for key in sorted(RULES):
+            self.changed.labels(key)
         for status in REFUSALS:
             self.refused.labels(status)
         for limit in ("all", "instance"):

@@ -13,19 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import duckdb
 import polars as pl
 from msgspec import structs
 
-from penpot_telemetry.errors import DatabaseError, DecodeError, TelemetryError
+from penpot_telemetry.errors import DatabaseError, DecodeError, Reason, TelemetryError
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
 from receiver import account, erase, ingest, landfill, retention, snapshot, tombstones, warehouse
-from receiver.account import Refused
+from receiver.account import Letter, Refused
 from receiver.delivery import (
+    DeadLetter,
     Delivery,
     Position,
     Receipt,
@@ -36,7 +37,15 @@ from receiver.delivery import (
     refused_key,
     report_key,
 )
-from receiver.frames import count_common, decode_page, mark_events, read_rows, write_rows
+from receiver.frames import (
+    count_common,
+    decode_page,
+    keep_safe_keys,
+    mark_events,
+    read_dead_letters,
+    read_rows,
+    write_rows,
+)
 from receiver.ingest import Batch, Rejection, Report
 from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record, Rewritten
 from receiver.quarantine import Quarantine
@@ -91,6 +100,7 @@ class Plan:
     delivery: Delivery
     receipt: Receipt
     frame: pl.DataFrame | None = None
+    letters: Sequence[DeadLetter] = ()
     marks: pl.Series | None = None
     carried: Carried = "nothing"
     packed: bytes = landfill.NOTHING
@@ -103,6 +113,7 @@ class Fresh:
     known: dict[UUID, Known] = field(default_factory=dict)
     pages: dict[UUID, pl.Series] = field(default_factory=dict)
     keys: dict[UUID, str] = field(default_factory=dict)
+    superseded: set[UUID] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +200,7 @@ def prepare(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = 
     item = read_body(body, limits, require_signature=require_signature)
     if not isinstance(item, Batch):
         return Job(body, item, "nothing", landfill.NOTHING)
-    if item.page.is_clean:
-        return Job(body, item, "events", landfill.pack_carried(item.sent.events))
-    return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame)))
+    return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame, item.page.dead_letters)))
 
 
 def read_body(body: bytes, limits: Limits, *, require_signature: bool = False) -> Batch | Report | Rejection:
@@ -219,6 +228,7 @@ def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
         load_plans(store, plans, positions)
         commit(store)
         remember_pages(store, plans)
+        remove_superseded(store, plans)
     except warehouse.DATA_ERRORS:
         warehouse.roll_back(store.warehouse.con)
         give_up(store, before)
@@ -287,18 +297,22 @@ def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> P
 
 
 def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh) -> Plan:
-    """A batch by its key: new, the same again, or another one under a used id."""
+    """A batch by its key: new, the same again, another one under a used id, or one that came in parts, or a part."""
     sent = item.sent
     key = batch_key(sent.instance_id, sent.batch_id, item.digest)
     known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
     if known is not None and known.digest != item.digest:
-        message = "this batch-id was received before with other events"
-        return decide_refused(store, job, Rejection("id-reused", message, sent, item.digest), received_at)
+        return decide_refused(store, job, Rejection("id-reused", ID_REUSED, sent, item.digest), received_at)
     is_new = known is None
     pinned = pinned_key(store, sent.instance_id, fresh) if is_new else None
     if pinned is not None and pinned != item.signed_by:
         message = "not signed with the key that is pinned for this instance"
         return decide_refused(store, job, Rejection("bad-signature", message, sent, item.digest), received_at)
+    if is_new and is_superseded(store, key, fresh):
+        return decide_refused(store, job, replace(SUPERSEDED, sent=sent, digest=item.digest), received_at)
+    whole = find_loaded(store, sent, fresh) if is_new else None
+    if whole is not None:
+        return decide_part(store, job, item, received_at, *whole)
     marks = mark_events(item.page.frame) if is_new else None
     delivery = Delivery(
         id=uuid4(),
@@ -308,13 +322,17 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         key=key,
         digest=item.digest,
         instance_id=sent.instance_id,
-        version=sent.version,
+        version=item.version,
         batch_id=sent.batch_id,
         batch_seq=sent.batch_seq,
         events=item.page.frame.height,
+        dead_letters=len(item.page.dead_letters),
         totals=copy_totals(sent.totals),
         dropped_context_keys=item.page.dropped_context_keys,
         unknown_keys=item.page.unknown_keys,
+        changed_values=sum(item.page.changed_values.values()),
+        ignored_fields=len(sent.ignored),
+        supersedes=list(sent.supersedes),
         overlap_events=(
             None
             if marks is None or sent.batch_id is not None
@@ -326,12 +344,61 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
     receipt = warehouse.receipt_of(delivery, known)
     if known is not None:
         return Plan(forget(delivery, received_at) if known.forgotten else delivery, receipt)
-    fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest)
+    fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest, dead_letters=delivery.dead_letters)
+    fresh.superseded.update(batch_key(sent.instance_id, batch_id, "") for batch_id in sent.supersedes)
     if marks is not None:
         fresh.pages[sent.instance_id] = marks
     if item.signed_by is not None:
         fresh.keys[sent.instance_id] = item.signed_by
-    return Plan(delivery, receipt, item.page.frame, marks, job.carried, job.packed)
+    return Plan(delivery, receipt, item.page.frame, item.page.dead_letters, marks, job.carried, job.packed)
+
+
+def is_superseded(store: Store, key: UUID, fresh: Fresh) -> bool:
+    """Whether parts of the batch with this key were loaded in its place."""
+    return key in fresh.superseded or warehouse.is_superseded(store.warehouse.con, key)
+
+
+def find_loaded(store: Store, sent: payload.EventsBatch, fresh: Fresh) -> tuple[UUID, UUID, Known] | None:
+    """The first of the batches that this one supersedes which was loaded after all: its id, its key, and it."""
+    for batch_id in sent.supersedes:
+        key = batch_key(sent.instance_id, batch_id, "")
+        known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
+        if known is not None:
+            return batch_id, key, known
+    return None
+
+
+def decide_part(  # noqa: PLR0913, PLR0917  a part has two batches to it
+    store: Store, job: Job, item: Batch, received_at: datetime, batch_id: UUID, key: UUID, whole: Known
+) -> Plan:
+    """A part of a batch that was loaded as a whole: one more delivery of that one."""
+    del store
+    delivery = Delivery(
+        id=uuid4(),
+        received_at=received_at,
+        kind="batch",
+        outcome="duplicate",
+        key=key,
+        digest=whole.digest,
+        instance_id=item.sent.instance_id,
+        version=item.version,
+        batch_id=item.sent.batch_id,
+        batch_seq=item.sent.batch_seq,
+        events=item.page.frame.height,
+        dead_letters=len(item.page.dead_letters),
+        signed_by=item.signed_by,
+        retried=retried_key(job),
+        duplicate_of=batch_id,
+    )
+    receipt = Receipt("duplicate", item.page.events, item.sent.batch_id, item.digest, duplicate_of=batch_id)
+    return Plan(forget(delivery, received_at) if whole.forgotten else delivery, receipt)
+
+
+def remove_superseded(store: Store, plans: Sequence[Plan]) -> None:
+    """The kept bodies of batches that came in parts: the parts are loaded, so they are of no more use."""
+    if any(plan.delivery.supersedes for plan in plans):
+        with suppress(OSError):  # what stays here goes after some days
+            store.quarantine.remove(warehouse.take_superseded_bodies(store.warehouse.con))
 
 
 def pinned_key(store: Store, instance_id: UUID, fresh: Fresh) -> str | None:
@@ -370,7 +437,8 @@ def copy_totals(totals: payload.Totals | None) -> Totals | None:
 def decide_report(store: Store, job: Job, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
     """A scrubbed report: new, or the same again on the day its body came; nobody's, where a key is pinned."""
     digest = digest_bytes(ingest.canonical_stats(item))
-    key = report_key(item.instance_id, job.retried.received_at if job.retried else received_at, digest)
+    came_at = job.retried.received_at if job.retried else received_at
+    key = report_key(item.instance_id, item.version, came_at, digest)
     forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
     is_new = not forgotten and key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
     if is_new and pinned_key(store, item.instance_id, fresh) is not None:
@@ -444,7 +512,7 @@ def load_plans(store: Store, plans: Sequence[Plan], positions: Sequence[Position
     """Begin a transaction and write the rows of every plan; `commit` ends it."""
     store.warehouse.con.begin()
     for plan, position in zip(plans, positions, strict=True):
-        warehouse.apply(store.warehouse, plan.delivery, plan.frame, position)
+        warehouse.apply(store.warehouse, plan.delivery, plan.frame, plan.letters, position)
 
 
 def commit(store: Store) -> None:
@@ -464,14 +532,69 @@ def unpin(store: Store, instance_id: UUID) -> str | None:
     if key is None:
         return None
     now = max(store.clock(), store.warehouse.numbers.received_at + TICK)
-    word = Delivery(uuid4(), now, "unpin", "loaded", uuid4(), "", instance_id=instance_id)
-    plans = [Plan(word, warehouse.receipt_of(word, None))]
+    write_word(store, Delivery(uuid4(), now, "unpin", "loaded", uuid4(), "", instance_id=instance_id))
+    return key
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+
+def revive(store: Store, letters: Sequence[Letter], limits: Limits = RECEIPT) -> list[Letter]:
+    """Read kept events again with the reader of today, and load those that can be; returns them.
+
+    All that are loaded of one batch are one record of the journal. Raises UnavailableError.
+    """
+    whole = [letter for letter in letters if letter.is_whole and letter.event is not None]
+    revived: list[Letter] = []
+    for key in sorted({letter.key for letter in whole}):
+        of_batch = [letter for letter in whole if letter.key == key]
+        frame, taken = read_dead_letters([letter.event or "" for letter in of_batch], limits)
+        if taken:
+            loaded = [of_batch[index] for index in taken]
+            packed = landfill.pack_carried(write_rows(frame))
+            write_word(store, word_about(store, "revived", loaded), frame, "rows", packed)
+            revived += loaded
+    return revived
+
+
+def drop_letters(store: Store, letters: Sequence[Letter]) -> None:
+    """Let go what is kept of bad events; that they came still counts. The journal keeps it until its days are over."""
+    for key in sorted({letter.key for letter in letters}):
+        write_word(store, word_about(store, "dropped", [letter for letter in letters if letter.key == key]))
+
+
+def word_about(store: Store, kind: Literal["revived", "dropped"], letters: Sequence[Letter]) -> Delivery:
+    """What becomes of some dead letters of one batch, for the journal."""
+    one = letters[0]
+    return Delivery(
+        id=uuid4(),
+        received_at=max(store.clock(), store.warehouse.numbers.received_at + TICK),
+        kind=kind,
+        outcome="loaded",
+        key=one.key,
+        digest=one.digest,
+        instance_id=one.instance_id,
+        version=one.version,
+        events=len(letters) if kind == "revived" else 0,
+        event_nos=[letter.event_no for letter in letters],
+    )
+
+
+def write_word(
+    store: Store,
+    word: Delivery,
+    frame: pl.DataFrame | None = None,
+    carried: Carried = "nothing",
+    packed: bytes = landfill.NOTHING,
+) -> None:
+    """An operator's word into the journal and the warehouse, durably. Raises UnavailableError."""
+    plans = [Plan(word, warehouse.receipt_of(word, None), frame, carried=carried, packed=packed)]
     try:
         load_plans(store, plans, append_records(store, plans))
         commit(store)
     except (OSError, duckdb.Error) as error:
+        warehouse.roll_back(store.warehouse.con)
         raise UnavailableError(f"nothing can be written now: {type(error).__name__}") from error
-    return key
 
 
 # --- again, from the quarantine -------------------------------------------------------------------------------------
@@ -532,8 +655,8 @@ def replay_together(opened: Warehouse, records: Sequence[Record]) -> None:
     try:
         with warehouse.transaction(opened.con):
             for record in records:
-                delivery, frame = revive(opened, record)
-                warehouse.apply(opened, delivery, frame, Position(record.day, record.end))
+                delivery, frame, letters = recall(opened, record)
+                warehouse.apply(opened, delivery, frame, letters, Position(record.day, record.end))
     except BaseException:
         opened.numbers = numbers
         raise
@@ -548,10 +671,9 @@ def replay_alone(opened: Warehouse, record: Record) -> bool:
     return True
 
 
-def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | None]:
-    """A record as what it becomes in this warehouse, with its events when they are to be loaded."""
-    header = record.header
-    delivery = header.delivery
+def recall(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | None, Sequence[DeadLetter]]:
+    """A record as what it becomes in this warehouse, with its events and dead letters when they are to be loaded."""
+    delivery = record.header.delivery
     match delivery.kind:
         case "batch":
             known = warehouse.find_batch(opened.con, delivery.key)
@@ -559,42 +681,70 @@ def revive(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
             forgotten = warehouse.find_forgotten(opened.con, delivery.key) is not None
             is_known = forgotten or warehouse.has_report(opened.con, delivery.key)
             known = Known(None, 0, delivery.digest, forgotten) if is_known else None
-        case "refused" | "renewed" | "unpin":
-            return delivery, None
+        case "revived":
+            return delivery, read_events(record)[0] if not delivery.forgotten else None, ()
+        case "refused" | "renewed" | "unpin" | "dropped":
+            return delivery, None, ()
     if known is not None:
         if known.digest != delivery.digest:
-            return reused(delivery), None
+            return refuse(delivery, "id-reused", ID_REUSED), None, ()
         repeat = structs.replace(delivery, outcome="duplicate")
-        return (forget(repeat, delivery.received_at) if known.forgotten else repeat), None
+        return (forget(repeat, delivery.received_at) if known.forgotten else repeat), None, ()
     if delivery.outcome == "duplicate":
         raise LookupError("a repeat of something that this landfill does not hold")
-    return delivery, read_frame(record) if delivery.kind == "batch" and not delivery.forgotten else None
+    if delivery.kind != "batch" or delivery.forgotten:
+        return delivery, None, ()
+    return recall_batch(opened, record, delivery)
 
 
-def reused(delivery: Delivery) -> Delivery:
-    """The same delivery, as another batch under a used id: only landfills of two receivers can hold one."""
+def recall_batch(
+    opened: Warehouse, record: Record, delivery: Delivery
+) -> tuple[Delivery, pl.DataFrame | None, Sequence[DeadLetter]]:
+    """A batch that was loaded and is not known here: loaded again, unless its parts or its whole were before."""
+    if warehouse.is_superseded(opened.con, delivery.key):
+        return refuse(delivery, "superseded", SUPERSEDED.message), None, ()
+    part = as_part(opened, delivery)
+    return (delivery, *read_events(record)) if part is None else (part, None, ())
+
+
+def as_part(opened: Warehouse, delivery: Delivery) -> Delivery | None:
+    """A batch as a repeat of one that it holds a part of, when that was loaded: by another receiver, say."""
+    for batch_id in delivery.supersedes:
+        key = batch_key(delivery.instance_id or UUID(int=0), batch_id, "")
+        whole = warehouse.find_batch(opened.con, key)
+        if whole is not None:
+            part = structs.replace(
+                delivery, outcome="duplicate", key=key, digest=whole.digest, duplicate_of=batch_id, supersedes=[]
+            )
+            return forget(part, delivery.received_at) if whole.forgotten else part
+    return None
+
+
+def refuse(delivery: Delivery, reason: Reason, message: str) -> Delivery:
+    """The same delivery as one that is not loaded: only landfills of two receivers can hold one."""
     return Delivery(
         id=delivery.id,
         received_at=delivery.received_at,
         kind="refused",
         outcome="quarantined",
-        key=refused_key("id-reused", delivery.digest),
+        key=refused_key(reason, delivery.digest),
         digest=delivery.digest,
         instance_id=delivery.instance_id,
         batch_id=delivery.batch_id,
         batch_seq=delivery.batch_seq,
         events_digest=delivery.digest,
-        reason="id-reused",
-        message="this batch-id was received before with other events",
+        reason=reason,
+        message=message,
     )
 
 
-def read_frame(record: Record) -> pl.DataFrame:
-    """The events that a record carries, as they were loaded the first time. Raises DecodeError."""
+def read_events(record: Record) -> tuple[pl.DataFrame, Sequence[DeadLetter]]:
+    """The events and dead letters that a record carries, as they were loaded the first time. Raises DecodeError."""
     text = landfill.read_carried(record)
     if record.header.carried == "rows":
         return read_rows(text)
-    return decode_page(text, REPLAY).frame
+    page = decode_page(text, REPLAY, keep_safe_keys)
+    return page.frame, page.dead_letters
 
 
 def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
@@ -669,6 +819,7 @@ def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
         rows = erase.count_rows(con, erased, at)
         removed = {
             "events": rows.events,
+            "dead-letters": rows.dead_letters,
             "batches": rows.batches,
             "batches-shortened": rows.shortened_batches,
             "reports": rows.reports,
@@ -737,7 +888,7 @@ def purge(
 
     def change(record: Record) -> bytes | None:
         try:
-            return erase.redact(record, erased, read_frame, untouched)
+            return erase.redact(record, erased, read_events, untouched)
         except DecodeError:
             if con is None:
                 return None
@@ -773,6 +924,7 @@ class Gone(NamedTuple):
     reports: int = 0
     bodies: int = 0
     landfill_days: int = 0
+    dead_letters: int = 0
 
 
 def tidy(store: Store) -> Gone:
@@ -781,14 +933,15 @@ def tidy(store: Store) -> Gone:
     places, con = store.places, store.warehouse.con
     bodies = store.quarantine.expire(places.quarantine_days, now)
     warehouse.forget_bodies(con, bodies)
-    events = reports = 0
+    events = reports = letters = 0
     with warehouse.transaction(con):
         if places.event_days is not None:
+            letters = retention.expire_dead_letters(con, days_before(now, places.event_days))
             events = retention.expire_events(con, days_before(now, places.event_days), now)
         if places.report_days is not None:
             reports = retention.expire_reports(con, days_before(now, places.report_days), now)
     files = landfill.expire(store.landfill, places.landfill_days, now.date()) if places.landfill_days else []
-    return Gone(events, reports, len(bodies), len(files))
+    return Gone(events, reports, len(bodies), len(files), letters)
 
 
 def days_before(now: datetime, days: int) -> date:
@@ -798,4 +951,8 @@ def days_before(now: datetime, days: int) -> date:
 
 UNLOADABLE = (DecodeError, LookupError, *warehouse.DATA_ERRORS)
 TOGETHER = 32
-REPLAY = Limits(body=1024 * MIB, decoded=1024 * MIB, events=10_000_000)
+REPLAY = Limits(body=1024 * MIB, decoded=1024 * MIB, events=10_000_000, word=MIB)
+"""What was loaded once is read again, under the caps of its day: the oldest records know none on words."""
+
+ID_REUSED = "this batch-id was received before with other events"
+SUPERSEDED = Rejection("superseded", "its events came in parts, in batches that name it", is_kept=False)

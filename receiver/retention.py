@@ -48,6 +48,19 @@ def expire_events(con: duckdb.DuckDBPyConnection, before: date, at: datetime) ->
     return int(events)
 
 
+EXPIRE_DEAD_LETTERS = """
+UPDATE dead_letters SET event = NULL, is_whole = false
+WHERE event IS NOT NULL
+  AND (received_at < $before OR TRY_CAST(left(event ->> '$."tracked-at"', 10) AS DATE) < $before)
+"""
+
+
+def expire_dead_letters(con: duckdb.DuckDBPyConnection, before: date) -> int:
+    """Let go what is kept of bad events older than a day; returns of how many. That they came still counts."""
+    ((letters,),) = con.execute(EXPIRE_DEAD_LETTERS, {"before": before}).fetchall()
+    return int(letters)
+
+
 FORGET_REPORTS = """
 INSERT INTO forgotten
 SELECT 'retention', 'report', key, '', 0, repeats, $at FROM reports WHERE received_at < $before

@@ -20,7 +20,7 @@ import polars as pl
 
 from penpot_telemetry.errors import DatabaseError
 from receiver import rollups, schema
-from receiver.delivery import Delivery, InUseError, Position, Receipt
+from receiver.delivery import DeadLetter, Delivery, InUseError, Position, Receipt, batch_key
 from receiver.landfill import sync_folder
 
 CHECKPOINT_AT = "256MB"
@@ -38,6 +38,7 @@ class Known(NamedTuple):
     event_count: int
     digest: str
     forgotten: bool = False
+    dead_letters: int = 0
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class Numbers:
     report: int
     quarantine: int
     delivery: int
+    dead_letter: int
     received_at: datetime
 
 
@@ -151,6 +153,7 @@ SELECT (SELECT coalesce(max(batch_no), 0) FROM batches),
        (SELECT coalesce(max(report_no), 0) FROM reports),
        (SELECT coalesce(max(quarantine_no), 0) FROM quarantine),
        (SELECT coalesce(max(delivery_no), 0) FROM deliveries),
+       (SELECT coalesce(max(dead_letter_no), 0) FROM dead_letters),
        coalesce(greatest((SELECT max(received_at) FROM deliveries), (SELECT max(since) FROM instance_keys),
                          (SELECT max(value)::TIMESTAMP FROM meta WHERE key = 'erased-at')), 'epoch'::TIMESTAMP)
 """
@@ -158,8 +161,8 @@ SELECT (SELECT coalesce(max(batch_no), 0) FROM batches),
 
 def read_numbers(con: duckdb.DuckDBPyConnection) -> Numbers:
     """Where counting stopped."""
-    batch, report, quarantine, delivery, received_at = one(con, NUMBERS)
-    return Numbers(int(batch), int(report), int(quarantine), int(delivery), received_at.replace(tzinfo=UTC))
+    batch, report, quarantine, delivery, dead_letter, received_at = one(con, NUMBERS)
+    return Numbers(batch, report, quarantine, delivery, dead_letter, received_at.replace(tzinfo=UTC))
 
 
 COMMITTED = """
@@ -293,7 +296,7 @@ def replace_database(path: Path, new: Path) -> None:
     sync_folder(path.parent)
 
 
-FIND_BATCH = "SELECT batch_no, batch_id, event_count, digest FROM batches WHERE key = ?"
+FIND_BATCH = "SELECT batch_no, batch_id, event_count, digest, dead_letters FROM batches WHERE key = ?"
 COUNT_REMOVED = "SELECT coalesce(sum(events), 0)::BIGINT FROM removed WHERE batch_no = ?"
 FIND_FORGOTTEN = "SELECT NULL, events, digest, true FROM forgotten WHERE key = ?"
 
@@ -302,8 +305,8 @@ def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
     """The batch with this key, if it was ever loaded. Two statements: joined they take five times as long."""
     rows = con.execute(FIND_BATCH, [key]).fetchall()
     if rows:
-        ((batch_no, batch_id, events, digest),) = rows
-        return Known(batch_id, events + one(con, COUNT_REMOVED, [batch_no])[0], digest)
+        ((batch_no, batch_id, events, digest, letters),) = rows
+        return Known(batch_id, events + one(con, COUNT_REMOVED, [batch_no])[0], digest, dead_letters=letters)
     return find_forgotten(con, key)
 
 
@@ -311,6 +314,23 @@ def find_forgotten(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
     """A batch, report or refused body of which no more is left than what it is known again by."""
     rows = con.execute(FIND_FORGOTTEN, [key]).fetchall()
     return Known(*rows[0]) if rows else None
+
+
+def is_superseded(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
+    """Whether the batch with this key came in parts, which were loaded."""
+    return bool(con.execute("SELECT 1 FROM superseded WHERE key = ?", [key]).fetchall())
+
+
+SUPERSEDED_BODIES = """
+SELECT body FROM quarantine SEMI JOIN superseded USING (instance_id, batch_id) WHERE body IS NOT NULL ORDER BY body
+"""
+
+
+def take_superseded_bodies(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The kept bodies of batches that came in parts; from now on they count as no longer kept."""
+    bodies = [body for (body,) in con.execute(SUPERSEDED_BODIES).fetchall()]
+    forget_bodies(con, bodies)
+    return bodies
 
 
 FIND_KEY = "SELECT key FROM instance_keys WHERE instance_id = ?"
@@ -366,13 +386,23 @@ def estimate_overlap(con: duckdb.DuckDBPyConnection, instance_id: UUID, frame: p
         return int(one(con, OVERLAP, [batch_no])[0])
 
 
-def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, position: Position) -> None:
+def apply(
+    warehouse: Warehouse,
+    delivery: Delivery,
+    frame: pl.DataFrame | None,
+    letters: Sequence[DeadLetter],
+    position: Position,
+) -> None:
     """The effect of one delivery, inside the caller's transaction. `frame` is needed for a batch that is loaded."""
     con, numbers = warehouse.con, warehouse.numbers
     numbers.received_at = max(numbers.received_at, delivery.received_at)
     match delivery.kind, delivery.outcome:
-        case "renewed" | "unpin", _:
-            (renew_refused if delivery.kind == "renewed" else unpin_key)(con, delivery)
+        case "revived", _:
+            revive_letters(con, delivery, frame)
+            set_floor(con, position)
+            return
+        case "renewed" | "unpin" | "dropped", _:
+            WORDS[delivery.kind](con, delivery)
             set_floor(con, position)
             return
         case _ if delivery.forgotten:
@@ -381,6 +411,8 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
             numbers.batch += 1
             insert_batch(con, numbers.batch, delivery)
             insert_events(con, numbers.batch, delivery, frame)
+            insert_letters(warehouse, delivery, letters)
+            insert_superseded(con, delivery)
             insert_removed(con, numbers.batch, delivery)
             if delivery.signed_by is not None:
                 pin_key(con, delivery)
@@ -404,8 +436,8 @@ def apply(warehouse: Warehouse, delivery: Delivery, frame: pl.DataFrame | None, 
 INSERT_BATCH = """
 INSERT INTO batches (batch_no, key, instance_id, batch_id, batch_seq, version, received_at, event_count, digest, trust,
                      recorded, shipped, dropped, quarantined, pending, dropped_context_keys, unknown_keys,
-                     overlap_events, signed_by)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     overlap_events, signed_by, dead_letters, changed_values, ignored_fields)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -435,6 +467,9 @@ def insert_batch(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Delive
             delivery.unknown_keys,
             delivery.overlap_events,
             delivery.signed_by,
+            delivery.dead_letters,
+            delivery.changed_values,
+            delivery.ignored_fields,
         ],
     )
 
@@ -469,6 +504,85 @@ def insert_events(con: duckdb.DuckDBPyConnection, batch_no: int, delivery: Deliv
         con.execute(INSERT_EVENTS, [batch_no, delivery.instance_id, delivery.version])
 
 
+INSERT_LETTERS = """
+INSERT INTO dead_letters
+    (dead_letter_no, batch_no, instance_id, event_no, reason, message, event, is_whole, received_at)
+SELECT number, ?, ?, event_no, reason, message, event, is_whole, ? FROM page_letters
+"""
+LETTERS = {
+    "number": pl.Int64,
+    "event_no": pl.Int64,
+    "reason": pl.String,
+    "message": pl.String,
+    "event": pl.String,
+    "is_whole": pl.Boolean,
+}
+
+
+def insert_letters(warehouse: Warehouse, delivery: Delivery, letters: Sequence[DeadLetter]) -> None:
+    """The bad events of a batch, in their order."""
+    if not letters:
+        return
+    numbers = warehouse.numbers
+    rows = [
+        (numbers.dead_letter + n, one.event_no, one.reason, one.message, one.event or None, one.is_whole)
+        for n, one in enumerate(letters, start=1)
+    ]
+    numbers.dead_letter += len(rows)
+    with registered(warehouse.con, "page_letters", pl.DataFrame(rows, schema=LETTERS, orient="row")):
+        of_batch = [numbers.batch, delivery.instance_id, utc(delivery.received_at)]
+        warehouse.con.execute(INSERT_LETTERS, of_batch)
+
+
+FIND_LETTERS = """
+SELECT batch_no, event_no FROM dead_letters
+WHERE batch_no = (SELECT batch_no FROM batches WHERE key = $key) AND list_contains($numbers, event_no)
+"""
+DELETE_LETTERS = "DELETE FROM dead_letters WHERE batch_no = $batch AND list_contains($numbers, event_no)"
+COUNT_REVIVED = """
+UPDATE batches SET event_count = event_count + $events, dead_letters = dead_letters - $letters WHERE batch_no = $batch
+"""
+
+
+def revive_letters(con: duckdb.DuckDBPyConnection, delivery: Delivery, frame: pl.DataFrame | None) -> None:
+    """Dead letters that a retry could read become events of their batch."""
+    found = con.execute(FIND_LETTERS, {"key": delivery.key, "numbers": delivery.event_nos}).fetchall()
+    if frame is None or not found:
+        return
+    batch_no = found[0][0]
+    insert_events(con, batch_no, delivery, frame)
+    con.execute(DELETE_LETTERS, {"batch": batch_no, "numbers": delivery.event_nos})
+    counts = {"events": len(found) - delivery.erased, "letters": len(found)}
+    con.execute(COUNT_REVIVED, {"batch": batch_no} | counts)
+    insert_removed(con, batch_no, delivery)
+    rollups.rebuild(con, [batch_no])
+
+
+DROP_LETTERS = """
+UPDATE dead_letters SET event = NULL, is_whole = false
+WHERE batch_no = (SELECT batch_no FROM batches WHERE key = $key) AND list_contains($numbers, event_no)
+"""
+
+
+def drop_letters(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """What is kept of bad events goes; that they came stays."""
+    con.execute(DROP_LETTERS, {"key": delivery.key, "numbers": delivery.event_nos})
+
+
+INSERT_SUPERSEDED = "INSERT INTO superseded VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
+def insert_superseded(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    """The batches of which this one holds a part: none of them may be loaded any more."""
+    for batch_id in delivery.supersedes:
+        assert delivery.instance_id is not None  # noqa: S101  a batch has one
+        key = batch_key(delivery.instance_id, batch_id, "")
+        con.execute(
+            INSERT_SUPERSEDED,
+            [key, delivery.instance_id, batch_id, delivery.batch_id, utc(delivery.received_at)],
+        )
+
+
 INSERT_REMOVED = "INSERT INTO removed VALUES ('erase', ?, ?, ?)"
 
 
@@ -487,7 +601,8 @@ def insert_forgotten(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None
         count_repeat(con, "forgotten", delivery.key)
         return
     removed_at = utc(delivery.removed_at or delivery.received_at)
-    con.execute(INSERT_FORGOTTEN, [delivery.kind, delivery.key, delivery.digest, delivery.events, removed_at])
+    events = delivery.events + delivery.dead_letters
+    con.execute(INSERT_FORGOTTEN, [delivery.kind, delivery.key, delivery.digest, events, removed_at])
 
 
 REPORT_COLUMNS = ("total-teams", "total-projects", "total-files", "total-users", "jvm-cpus", "jvm-heap-max")
@@ -583,15 +698,18 @@ def count_repeat(con: duckdb.DuckDBPyConnection, table: str, key: UUID) -> None:
     con.execute(f"UPDATE {table} SET repeats = repeats + 1 WHERE key = ?", [key])  # noqa: S608  our own table names
 
 
-INSERT_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT_DELIVERY = """
+INSERT INTO deliveries (delivery_no, received_at, kind, outcome, events, dead_letters, landfill_day, landfill_end)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 def insert_delivery(con: duckdb.DuckDBPyConnection, delivery_no: int, delivery: Delivery, position: Position) -> None:
     """The account's row, with the place in the landfill that this transaction completes."""
-    events = delivery.events if delivery.outcome == "loaded" else 0
+    counts = [delivery.events, delivery.dead_letters] if delivery.outcome == "loaded" else [0, 0]
     con.execute(
         INSERT_DELIVERY,
-        [delivery_no, utc(delivery.received_at), delivery.kind, delivery.outcome, events, *position],
+        [delivery_no, utc(delivery.received_at), delivery.kind, delivery.outcome, *counts, *position],
     )
 
 
@@ -600,9 +718,14 @@ def receipt_of(delivery: Delivery, known: Known | None) -> Receipt:
     if delivery.outcome == "quarantined":
         return Receipt("quarantined", 0, delivery.batch_id, delivery.events_digest, delivery.reason)
     if known is not None:
-        return Receipt("duplicate", known.event_count, known.batch_id or delivery.batch_id, known.digest)
+        batch_id = known.batch_id or delivery.batch_id
+        return Receipt("duplicate", known.event_count, batch_id, known.digest, dead_letters=known.dead_letters)
     status: Literal["accepted", "duplicate"] = "accepted" if delivery.outcome == "loaded" else "duplicate"
-    return Receipt(status, delivery.events, delivery.batch_id, delivery.digest)
+    return Receipt(status, delivery.events, delivery.batch_id, delivery.digest, dead_letters=delivery.dead_letters)
+
+
+WORDS = {"renewed": renew_refused, "unpin": unpin_key, "dropped": drop_letters}
+"""What an operator's word does."""
 
 
 @contextmanager

@@ -12,3 +12,4 @@ CREATE TABLE IF NOT EXISTS audit_log (
     source      text        NULL,
     context     jsonb       NULL
 );
+CREATE INDEX IF NOT EXISTS audit_log__source__created_at__idx ON audit_log (source, created_at ASC);

@@ -10,9 +10,10 @@ by a reset (code FE), and a reset empties what is remembered.
 import json
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -21,10 +22,11 @@ from penpot_telemetry.errors import DecodeError, EncodeError, LimitError
 from penpot_telemetry.wire import blob, kernel
 from penpot_telemetry.wire.fressian import codes
 from penpot_telemetry.wire.fressian.handlers import READ, WRITE, make_map
-from penpot_telemetry.wire.fressian.reader import Reader
-from penpot_telemetry.wire.fressian.values import Instant, Json, Keyword, Value, as_key, plain
+from penpot_telemetry.wire.fressian.lenient import LenientReader
+from penpot_telemetry.wire.fressian.reader import Defect, Reader, defect_of
+from penpot_telemetry.wire.fressian.values import Array, Instant, Json, Keyword, Tagged, Value, as_key, from_key, plain
 from penpot_telemetry.wire.fressian.writer import Writer
-from penpot_telemetry.wire.limits import RECEIPT, Limits
+from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
 from penpot_telemetry.wire.transit import loads_verbose
 
 DAY_MS = 86_400_000
@@ -50,9 +52,34 @@ class EventRow(NamedTuple):
     context: str
 
 
+BadReason = Literal["not-a-map", "missing-field", "wrong-type", "too-long", "too-deep"]
+"""Why one event of a batch cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadEvent:
+    """An event that is no row of the columns.
+
+    `index`: its place in the batch as it was sent, from 0. `message` names the field, never a value. `event`: a JSON
+    object of what is kept of its seven fields, in the form of the columns, `tracked-at` as ISO 8601. It has at most
+    MOST_KEPT characters, a few more where something was cut; what was cut ends in `…`, and then the event is not whole.
+    Unsafe context keys are in it.
+    """
+
+    index: int
+    reason: BadReason
+    message: str
+    event: str
+    is_whole: bool = True
+
+
+MOST_KEPT = 2 * MIB
+"""Characters of JSON that are kept of one bad event; of all in a batch together, as many as `Limits.decoded`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A batch, column by column; all of one length, in the order of the batch.
+    """The good events of a batch, column by column; all of one length, in the order of the batch; and the bad ones.
 
     `tracked_at` in epoch milliseconds; `profile_id` as 16 bytes; `props` and `context` as JSON text (uuids as
     strings, instants ISO 8601, a keyword value as its plain name). `unknown_keys` counts event keys beside the seven.
@@ -66,6 +93,7 @@ class Columns:
     props: list[str] = field(default_factory=list)
     context: list[str] = field(default_factory=list)
     unknown_keys: dict[str, int] = field(default_factory=dict)
+    bad: list[BadEvent] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.name)
@@ -76,7 +104,7 @@ _Head: TypeAlias = tuple[str, str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class FlatColumns:
-    """A batch as flat arrays, in the order of the batch; what repeats is there once and pointed to.
+    """The good events of a batch as flat arrays, in its order; what repeats is there once and pointed to. And the bad.
 
     `head_of` and `context_of`: one int32 an event into `heads` and `contexts`, where a context stands behind the source
     of its events, because what is safe in it depends on that. `profiles`: 16 bytes an event, zeros
@@ -93,6 +121,7 @@ class FlatColumns:
     contexts: list[tuple[str, str]]
     context_of: memoryview
     unknown_keys: dict[str, int]
+    bad: list[BadEvent]
 
     def __len__(self) -> int:
         return len(self.head_of)
@@ -112,6 +141,7 @@ class FlatColumns:
             [self.props[start:stop].decode() for start, stop in pairwise(self.props_ends)],
             [self.contexts[index][1] for index in self.context_of],
             self.unknown_keys,
+            self.bad,
         )
 
 
@@ -226,7 +256,11 @@ def decode_columns(events: str, limits: Limits = RECEIPT) -> Columns:
 
 
 def read_columns(data: bytes, limits: Limits = RECEIPT) -> Columns:
-    """The fressian of a batch as columns, equal to what `fressian.loads` gives, value for value."""
+    """The fressian of a batch as columns, equal to what `fressian.loads` gives, value for value.
+
+    An event that is none, or that `fressian.loads` would not take, is in `bad`, and its neighbours are read. Raises
+    DecodeError for bytes that cannot be cut into events, and for more text or events than the caps allow.
+    """
     scan = _Scan(data, limits)
     scan.read_batch()
     columns = scan.columns
@@ -251,7 +285,8 @@ def _check_text(size: int, limits: Limits) -> None:
         raise LimitError(f"props and contexts of {size} characters, the cap is {limits.decoded}", reason="too-large")
 
 
-_BATCH = b"\xef\xe3\x0aclj/vector\x01"
+_VECTOR = b"\xef\xe3\x0aclj/vector\x01"
+_SEQS = b"\xef\xe1clj/seq\x01", b"\xef\xe3\x08clj/list\x01"
 _UUID_OPEN = b"\xc3\xd9\x10"
 _UUID_SIZE = 16
 _TWO_ENDS = bytes((codes.END_COLLECTION, codes.END_COLLECTION))
@@ -261,13 +296,23 @@ _MAP_WINDOW = 16_384
 """Within so many bytes the end of a head or of a map is looked for; a longer one is read without looking. It bounds
 what a hostile batch can make us search in vain."""
 
+_DEFECTS: dict[Defect, str] = {
+    "wrong-type": "a value in the event is none of the format",
+    "too-long": "a value in the event is longer than the reader takes",
+    "too-deep": "the values of the event are nested deeper than the reader goes",
+}
+
 _SHAPES = 16
 """Shapes of one length and first key that are tried before a value is read."""
 
 _FLAT_DEPTH = 8
 
-_NO_MAP = object()
-"""In place of the JSON text of props or a context that are no map."""
+
+class _NoMap(NamedTuple):
+    """In place of the JSON text of props or a context that are no map."""
+
+    value: Value
+
 
 _UNKNOWN_KEYS = 100
 _KEY_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -321,7 +366,8 @@ class _Scan:
         self.data = data
         self.limits = limits
         self.columns = Columns()
-        self.unknown_keys = self.columns.unknown_keys
+        self.unknown_keys, self.bad = self.columns.unknown_keys, self.columns.bad
+        self.left_to_keep = limits.decoded  # characters of bad events
         self.inside = False
         self.made = 0  # characters of JSON text, however often they are pointed to
         self.forget()
@@ -335,15 +381,23 @@ class _Scan:
 
     def read_batch(self) -> None:
         """All of the message."""
-        handlers = READ | {"clj/vector": self.read_vector} if self.data.startswith(_BATCH) else READ
-        value = Reader(self.data, self.limits, handlers).read()
+        handlers = READ
+        if self.data.startswith(_VECTOR):
+            handlers = READ | {"clj/vector": self.read_vector}
+        elif self.data.startswith(_SEQS):
+            handlers = READ | dict.fromkeys(("clj/seq", "clj/list"), self.read_vector)
+        reader = Reader(self.data, self.limits, handlers)
+        value = reader.read()
         if value is not self:
             self.add_events(value, 0)
+        if self.bad and reader.pos < reader.end:  # damage can move the places where events begin
+            left = reader.end - reader.pos
+            raise DecodeError(f"{len(self.bad)} bad events, and {left} bytes behind the last one", reader.pos)
 
     def read_vector(self, reader: Reader) -> Value:
-        """In place of the handler of `clj/vector`: the first one, which is the batch. Those inside it are values."""
+        """In place of the handler of the batch, which is the first of its kind. Those inside it are values."""
         if self.inside:
-            return READ["clj/vector"](reader)
+            return READ["clj/vector" if self.data.startswith(_VECTOR) else "clj/seq"](reader)
         self.inside = True
         start = reader.pos
         code = self.data[start]
@@ -353,20 +407,40 @@ class _Scan:
         elif code == codes.LIST:
             reader.pos += 1
             count = reader.read_count()
+        elif code in (codes.BEGIN_CLOSED_LIST, codes.BEGIN_OPEN_LIST):
+            reader.pos += 1
+            self.read_uncounted(reader, is_closed=code == codes.BEGIN_CLOSED_LIST)
+            return self
         else:
             self.add_events(reader.read_items(), start)
             return self
         self.check_count(count, start)
         reader.enter()
-        while (left := count - self.size()) > 0:
+        while (left := count - self.taken()) > 0:
             self.copy_events(reader, left)
-            if self.size() < count:
+            if self.taken() < count:
                 self.read_event(reader)
         reader.leave()
         return self
 
+    def read_uncounted(self, reader: Reader, *, is_closed: bool) -> None:
+        """The events of a list that does not say how many they are."""
+        start = reader.pos
+        reader.enter()
+        while is_closed or reader.pos < reader.end:
+            if self.data[reader.pos] == codes.END_COLLECTION:
+                reader.pos += 1
+                break
+            self.check_count(self.taken() + 1, start)
+            self.read_event(reader)
+        reader.leave()
+
+    def taken(self) -> int:
+        """Events so far, good and bad."""
+        return self.size() + len(self.bad)
+
     def size(self) -> int:
-        """Events so far."""
+        """Good events so far."""
         return len(self.columns)
 
     def copy_events(self, reader: Reader, count: int) -> None:
@@ -422,13 +496,28 @@ class _Scan:
 
     def read_event(self, reader: Reader) -> None:
         """One event as it comes; each part that left the caches as they were is known from then on."""
-        start, resets = reader.pos, reader.cached[0]
-        if reader.opens_map(start):
-            self.read_entries(reader)
-        else:
-            self.add_map(reader.read_object(), start)
-        if reader.cached[0] != resets:
+        start, made, before = reader.pos, self.made, reader.mark()
+        try:
+            if reader.opens_map(start):
+                self.read_entries(reader)
+            else:
+                self.add_map(reader.read_object())
+        except (DecodeError, RecursionError) as error:
+            if isinstance(error, DecodeError) and error.reason != "bad-fressian":
+                raise  # a cap of the whole batch
+            reader.go_back(before)
+            self.made = made
+            self.pass_event(reader, error)
+        if reader.cached[0] != before.resets:
             self.forget()
+        reader.release(before)
+
+    def pass_event(self, reader: Reader, error: DecodeError | RecursionError) -> None:
+        """An event that the reader did not take: it is found where the next one begins. Raises DecodeError if not."""
+        lenient = LenientReader(reader)
+        event = lenient.read()
+        is_map, defect = isinstance(event, dict), defect_of(error)
+        self.put_aside(event if is_map else {}, defect, _DEFECTS[defect], is_whole=is_map and not lenient.is_cut)
 
     def read_entries(self, reader: Reader) -> None:
         """The entries of an event map, and where each of them stands."""
@@ -451,8 +540,8 @@ class _Scan:
             places.append(_Place(key_at, value_at, reader.pos, *quiet))
         reader.pos += 1
         reader.leave()
-        self.add_event(make_map(items, start), start)
-        if items[::2] == list(KEYS):
+        is_good = self.add_event(make_map(items, start))
+        if is_good and items[::2] == list(KEYS):
             self.learn_event(start, places)
 
     def learn_event(self, start: int, places: list[_Place]) -> None:
@@ -483,7 +572,7 @@ class _Scan:
             return known
         mapping = reader.read_object()
         if not isinstance(mapping, dict):
-            return _NO_MAP
+            return None if mapping is None else _NoMap(mapping)
         text = self.write_json(mapping)
         if reader.cached == before:
             self.texts[self.data[start : reader.pos]] = text
@@ -541,30 +630,39 @@ class _Scan:
             raise DecodeError(f"a batch is a vector of events, not a {type(value).__name__}", start, "wrong-shape")
         self.check_count(len(value), start)
         for event in value:
-            self.add_map(event, start)
+            self.add_map(event)
 
-    def add_map(self, event: Value, start: int) -> None:
-        """An event that came as any other kind of map."""
+    def add_map(self, event: Value) -> None:
+        """An event that came as any other kind of map, or as something else."""
         if not isinstance(event, dict):
-            raise DecodeError(f"an event is a map, not a {type(event).__name__}", start, "wrong-shape")
+            self.put_aside({}, "not-a-map", f"an event is a map, not a {type(event).__name__}", is_whole=False)
+            return
         fields = dict(event)
         for key in (PROPS, CONTEXT):
-            if key in fields:
-                fields[key] = self.write_json(fields[key]) if isinstance(fields[key], dict) else _NO_MAP
-        self.add_event(fields, start)
+            value = fields.get(key)
+            if value is not None:
+                fields[key] = self.write_json(value) if isinstance(value, dict) else _NoMap(value)
+        self.add_event(fields)
 
-    def add_event(self, fields: dict[Value, Value], start: int) -> None:
-        """One event whose props and context are JSON text already. Raises DecodeError when it is no event."""
-        name: str = _checked(fields.get(NAME), str, NAME, start)
-        type_: str = _checked(fields.get(TYPE), str, TYPE, start)
-        source: str = _checked(fields.get(SOURCE), str, SOURCE, start)
-        tracked_at: int = _checked(fields.get(TRACKED_AT), Instant, TRACKED_AT, start).ms
-        profile_id = fields.get(PROFILE_ID)
-        profile = None if profile_id is None else _checked(profile_id, UUID, PROFILE_ID, start).bytes
-        props, context = _checked_json(fields, PROPS, start), _checked_json(fields, CONTEXT, start)
-        self.add_row((name, type_, source, tracked_at), profile, props, context)
+    def add_event(self, fields: dict[Value, Value]) -> bool:
+        """One event whose props and context are JSON text already; False, and it is put aside, when it is none."""
+        fault = find_fault(fields, self.limits)
+        if fault is not None:
+            self.put_aside(fields, *fault)
+            return False
+        profile_id, tracked_at = fields.get(PROFILE_ID), fields[TRACKED_AT].ms
+        head = fields[NAME], fields[TYPE], fields[SOURCE], tracked_at
+        props, context = fields.get(PROPS), fields.get(CONTEXT)  # nil is the empty map, as Penpot reads it
+        self.add_row(head, profile_id and profile_id.bytes, props or "{}", context or "{}")
         if len(fields) > len(KEYS) or not fields.keys() <= set(KEYS):
             self.count_unknown(fields)
+        return True
+
+    def put_aside(self, fields: dict[Value, Value], reason: BadReason, message: str, *, is_whole: bool = True) -> None:
+        """One bad event, with what is kept of it."""
+        event, is_cut = write_kept(fields, min(MOST_KEPT, self.left_to_keep))
+        self.left_to_keep -= len(event)
+        self.bad.append(BadEvent(self.taken(), reason, message, event, is_whole and not is_cut))
 
     def add_row(self, head: _Head, profile_id: bytes | None, props: str, context: str) -> None:
         """The parts of one event into the columns."""
@@ -600,7 +698,8 @@ class _FlatScan(_Scan):
         self.scanner = kernel.Scanner(data, limits.decoded)
         self.last: tuple[_Head, str]  # the head and the context of the event just added
         # what the kernel reads is shallow and its strings are short; under tighter caps it is not asked
-        self.is_taught = limits.string >= kernel.MOST_STRING and limits.depth >= _FLAT_DEPTH
+        are_wide = limits.string >= kernel.MOST_STRING and limits.word >= kernel.MOST_WORD
+        self.is_taught = are_wide and limits.depth >= _FLAT_DEPTH
         super().__init__(data, limits)
 
     def forget(self) -> None:
@@ -609,7 +708,7 @@ class _FlatScan(_Scan):
         self.scanner.reset()
 
     def size(self) -> int:
-        """Events so far."""
+        """Good events so far."""
         return len(self.scanner.head_of)
 
     def copy_events(self, reader: Reader, count: int) -> None:
@@ -666,21 +765,106 @@ class _FlatScan(_Scan):
             contexts=list(scanner.context_numbers),
             context_of=memoryview(scanner.context_of),
             unknown_keys=self.unknown_keys,
+            bad=self.bad,
         )
 
 
-def _checked(value: Value, kind: type, key: Keyword, start: int) -> Value:
-    if not isinstance(value, kind):
-        found = "nothing" if value is None else f"a {type(value).__name__}"
-        raise DecodeError(f"{key} of an event is {found}, expected a {kind.__name__}", start, "wrong-shape")
-    return value
+_KINDS: tuple[tuple[Keyword, type, str], ...] = (
+    (NAME, str, "a string"),
+    (TYPE, str, "a string"),
+    (SOURCE, str, "a string"),
+    (TRACKED_AT, Instant, "an instant"),
+    (PROFILE_ID, UUID, "a uuid"),
+)
 
 
-def _checked_json(fields: dict[Value, Value], key: Keyword, start: int) -> str:
-    text = fields.get(key, "{}")
-    if text is _NO_MAP:
-        raise DecodeError(f"{key} of an event is no map", start, "wrong-shape")
-    return str(text)
+def find_fault(fields: dict[Value, Value], limits: Limits) -> tuple[BadReason, str] | None:
+    """What makes a map no event, by the first of its keys that does; None when it is one."""
+    for key, kind, expected in _KINDS:
+        value = fields.get(key)
+        if value is None:
+            if key is not PROFILE_ID:
+                return "missing-field", f"{key} is missing"
+        elif not isinstance(value, kind):
+            return "wrong-type", f"{key} is a {type(value).__name__}, expected {expected}"
+        elif isinstance(value, str) and len(value) > limits.word:
+            return "too-long", f"{key} has {len(value)} characters, the cap is {limits.word}"
+    for key in (PROPS, CONTEXT):
+        if type(found := fields.get(key)) is _NoMap:
+            return "wrong-type", f"{key} is a {type(found.value).__name__}, expected a map"
+    return None
+
+
+# -- keeping what is bad ---------------------------------------------------------------------------------------------
+
+CUT = "…"
+"""Where something was cut: at the end of a string, in place of a value, or as a key for the entries left out."""
+
+
+def write_kept(fields: dict[Value, Value], most: int) -> tuple[str, bool]:
+    """The seven fields of a bad event as a JSON object of about so many characters at most; whether one was cut."""
+    keeper = _Keeper(most)
+    kept = []
+    for key in KEYS:
+        value = fields.get(key)
+        if value is None:
+            continue
+        if key in (PROPS, CONTEXT) and isinstance(value, str):  # JSON text already
+            text = value if len(value) <= keeper.left else _json_text(CUT)
+            keeper.is_cut |= text is not value
+            keeper.left -= len(text)
+        else:
+            text = _json_text(keeper.keep(value.value if type(value) is _NoMap else value))
+        kept.append(f'"{key.name}":{text}')
+    return "{" + ",".join(kept) + "}", keeper.is_cut
+
+
+class _Keeper:
+    """Makes JSON of values, in one pass, and stops when `left` characters are used up."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.is_cut = False
+
+    def keep(self, value: Value) -> Json:
+        """As `plain`, as far as there is room."""
+        self.left -= 8
+        if self.left <= 0:
+            self.is_cut = True
+            return CUT
+        if isinstance(value, dict):
+            entries: dict[str, Json] = {}
+            for key, entry in value.items():
+                if self.left <= 0:
+                    self.is_cut = True
+                    entries[CUT] = CUT
+                    break
+                name = self.keep_key(from_key(key))
+                entries[name] = self.keep(entry)
+            return entries
+        if isinstance(value, list | tuple | AbstractSet):
+            items = []
+            for item in value:
+                items.append(self.keep(item))
+                if self.is_cut and self.left <= 0:
+                    break
+            return items
+        if isinstance(value, Tagged):
+            return {"tag": self.keep(value.tag), "value": self.keep(value.value)}
+        if isinstance(value, Array):
+            return self.keep(value.items)
+        made = plain(value)
+        if isinstance(made, str):
+            if len(made) > self.left:
+                self.is_cut = True
+                made = made[: self.left * 3 // 4] + CUT  # the rest is for what follows
+            self.left -= len(made)
+        return made
+
+    def keep_key(self, key: Value) -> str:
+        """The same for a key."""
+        text = self.keep(key)
+        return text if isinstance(text, str) else _json_text(text)
 
 
 _encode_json = msgspec.json.Encoder().encode

@@ -43,6 +43,9 @@ MOST_KNOWN: Final = 4_096
 MOST_STRING: Final = 4_096
 """The longest string that is read or written here."""
 
+MOST_WORD: Final = 250
+"""The longest name, type or source that is read here."""
+
 NONE: Final = b""
 NOTHING: Final = b"-"
 """No event begins like this."""
@@ -402,7 +405,7 @@ class Scanner:
             after = after_code(data, pos + 1)
             code: i64 = data[pos + 1]
             begin: i64 = pos + 2 if code != 0xE3 else pos + 3 if data[pos + 2] < 0x40 else pos + 4
-            if not (0xDA <= code <= 0xE1 or code == 0xE3) or after > stop:
+            if not (0xDA <= code <= 0xE1 or code == 0xE3) or after > stop or after - begin > MOST_WORD:
                 return -1
             raw = data[begin:after]
             if not raw.isascii():

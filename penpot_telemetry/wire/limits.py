@@ -7,13 +7,17 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps applied before memory is taken. Sizes in bytes; `events` counts events in one batch."""
+    """Caps applied before memory is taken. Sizes in bytes; `events` counts events in one batch.
+
+    `word`: the most characters of an event's name, type and source (250 in Penpot's own schema).
+    """
 
     body: int = 16 * MIB
     decoded: int = 128 * MIB
     events: int = 100_000
     depth: int = 128
     string: int = MIB
+    word: int = 250
 
 
 RECEIPT = Limits()

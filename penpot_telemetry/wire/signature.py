@@ -16,7 +16,7 @@ CONTEXT = "penpot-telemetry batch v1"
 def state_batch(batch: EventsBatch, digest: str) -> bytes:
     """What is signed; `digest` is of the events as they are, not as the batch says. An absent field is an empty one.
 
-    The version comes last, because it alone may hold anything.
+    `supersedes` has a line only where it names a batch. The version comes last, because it alone may hold anything.
 
     >>> from uuid import UUID
     >>> batch = EventsBatch("2.18.0", UUID(int=1), "AA", UUID(int=2), 3, 4, totals=Totals(9, 5, 0, 0, 4))
@@ -38,6 +38,7 @@ def state_batch(batch: EventsBatch, digest: str) -> bytes:
         f"event-count {_text(batch.event_count)}",
         f"digest {digest}",
         f"totals {_account(batch.totals)}",
+        *([f"supersedes {' '.join(map(str, batch.supersedes))}"] if batch.supersedes else ()),
         f"version {batch.version}",
     )
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")

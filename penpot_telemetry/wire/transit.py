@@ -45,12 +45,14 @@ _decode_json = msgspec.json.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 
 
-def dumps_verbose(mapping: Mapping[str, Scalar]) -> str:
+def dumps_verbose(mapping: Mapping[str, Scalar | Keyword]) -> str:
     """A map of plain names to scalars as verbose transit: `{"browser": "Chrome"}` is `{"~:browser":"Chrome"}`."""
     return _encode_json({f"~:{name}": _write_scalar(value) for name, value in mapping.items()}).decode()
 
 
-def _write_scalar(value: Scalar) -> Scalar:
+def _write_scalar(value: Scalar | Keyword) -> Scalar:
+    if isinstance(value, Keyword):
+        return f"~:{value}"
     if isinstance(value, str):
         return "~" + value if value.startswith(_ESCAPED) else value
     if isinstance(value, int) and not -_EXACT < value < _EXACT:

@@ -118,12 +118,6 @@ def no_batch(_: random.Random) -> bytes:
     return body_of_bytes(fressian.dumps({"not": "events"}))
 
 
-def numbers(dice: random.Random) -> bytes:
-    """A small batch with a number that no column holds."""
-    huge = dice.choice([2**63, 2**64, 10**30, -1, 1e300])
-    return with_fields(**{dice.choice(["batch_seq", "event_count"]): huge})
-
-
 def many_frames(_: random.Random) -> bytes:
     """A small batch whose frames hold nothing."""
     return envelope("AAQAAAAA" + zstandard.ZstdCompressor().compress(b"").hex() * 10)
@@ -136,14 +130,12 @@ MISTAKES: Mapping[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "deep JSON": ("wrong-shape", lambda dice: b"[" * dice.randrange(1000, 20_000)),
     "wrong shape": ("wrong-shape", lambda _: with_fields(events=["a", "list"])),
     "no instance": ("wrong-shape", lambda _: with_fields(instance_id="somebody")),
-    "huge numbers": ("wrong-shape", numbers),
     "unknown type": ("unknown-type", lambda _: with_fields(type="telemetry-something")),
     "bad base64": ("bad-base64", damaged_text),
     "bad blob": ("bad-blob", no_blob),
     "empty frames": ("bad-blob", many_frames),
     "no events": ("wrong-shape", no_batch),
     "wrong digest": ("wrong-digest", lambda _: with_fields(digest="sha256:" + "0" * 64)),
-    "wrong count": ("wrong-shape", lambda _: with_fields(event_count=3)),
 }
 
 

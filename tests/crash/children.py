@@ -19,7 +19,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.crash import points
+from tests.crash import neighbours, points
 
 PR_SET_PDEATHSIG = 1
 
@@ -124,6 +124,8 @@ def run_child(request: dict[str, Any], words: int) -> None:
             from penpot_telemetry.cli import main as sender  # noqa: PLC0415
 
             sender(request["argv"])
+        elif request["run"] in neighbours.ROLES:
+            neighbours.ROLES[request["run"]](*request["argv"])
         else:
             from receiver.__main__ import main as receiver  # noqa: PLC0415
 

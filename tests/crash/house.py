@@ -4,9 +4,10 @@ Bodies in, answers out; its clock can be set, and it can be stopped, started aga
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,8 +78,9 @@ class House:
         return account.read_account(self.store.warehouse.con)
 
     def marks(self, instance_id: UUID | None = None) -> Counter[str]:
-        """How often each event name is in the warehouse, of one instance or of all."""
-        query = "SELECT name, count(*) FROM events WHERE ? IS NULL OR instance_id = ? GROUP BY name"
+        """How often each event is in the warehouse, of one instance or of all: by its name, or else by its type."""
+        mark = "coalesce(nullif(name, ''), type)"
+        query = f"SELECT {mark}, count(*) FROM events WHERE ? IS NULL OR instance_id = ? GROUP BY 1"  # noqa: S608
         return Counter(dict(self.store.warehouse.con.execute(query, [instance_id, instance_id]).fetchall()))
 
     def losses(self) -> dict[tuple[UUID, date], int]:
@@ -101,13 +103,14 @@ Answer = tuple[int | None, bytes]
 class Front:
     """A door on loopback: `post` answers bodies, `get` paths; None as a status hangs up without a word.
 
-    `cut`: so many bytes of an answer get out before it hangs up.
+    `cut`: so many bytes of an answer get out before it hangs up. `drip`: seconds between one byte of it and the next.
     """
 
     url: str
     post: Callable[[bytes], Answer]
     get: Callable[[str], Answer]
     cut: int | None = None
+    drip: float = 0.0
 
 
 @contextmanager
@@ -128,6 +131,12 @@ def open_front() -> Iterator[Front]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            if front.drip:
+                with suppress(OSError):  # nobody waits so long
+                    for at in range(len(content)):
+                        self.wfile.write(content[at : at + 1])
+                        time.sleep(front.drip)
+                return
             self.wfile.write(content[: front.cut])
 
         def log_message(self, *args: object) -> None:

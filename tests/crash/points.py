@@ -18,20 +18,23 @@ class Point:
 
 
 SENDER: Mapping[str, Point] = {
-    "freeze: rows taken": Point("penpot_telemetry.wire.batch:encode_events", "before"),
-    "freeze: page written": Point("penpot_telemetry.outbox:insert_page", "after"),
-    "frozen, before the POST": Point("penpot_telemetry.send:_post_once", "before"),
-    "answered, before settling": Point("penpot_telemetry.pipeline:settle_page", "before"),
-    "settle: receipt entered": Point("penpot_telemetry.outbox:settle_page", "after"),
-    "settle: rows deleted": Point("penpot_telemetry.store:delete_rows", "after"),
-    "settled": Point("penpot_telemetry.pipeline:settle_page", "after"),
+    "lease: renewed": Point("penpot_telemetry.lease:Lease.renew", "after"),
+    "look: rows entered": Point("penpot_telemetry.account:enter", "after"),
+    "compose: rows read": Point("penpot_telemetry.compose:compose", "before"),
+    "compose: batch written": Point("penpot_telemetry.outbox:insert_page", "after"),
+    "in the outbox, before the POST": Point("penpot_telemetry.send:_post_once", "before"),
+    "answered, before acknowledging": Point("penpot_telemetry.pipeline:acknowledge", "before"),
+    "acknowledge: receipt entered": Point("penpot_telemetry.outbox:acknowledge_page", "after"),
+    "acknowledge: rows deleted": Point("penpot_telemetry.store:delete_rows", "after"),
+    "acknowledged": Point("penpot_telemetry.pipeline:acknowledge", "after"),
     "gc: rows deleted": Point("penpot_telemetry.store:delete_oldest", "after", "gc"),
     "gc: counted": Point("penpot_telemetry.outbox:add", "after", "gc"),
-    "gc: done": Point("penpot_telemetry.pipeline:collect_garbage", "after", "gc"),
-    "refused: page ended": Point("penpot_telemetry.outbox:refuse_page", "after", "poison"),
-    "refused: halves wait": Point("penpot_telemetry.outbox:push_halves", "after", "poison"),
-    "refused: row taken": Point("penpot_telemetry.store:take_rows", "after", "poison"),
-    "account added up": Point("penpot_telemetry.outbox:add_up", "after"),
+    "gc: done": Point("penpot_telemetry.gc:collect_garbage", "after", "gc"),
+    "refused: batch ended": Point("penpot_telemetry.outbox:refuse_page", "after", "poison"),
+    "refused: parts wait": Point("penpot_telemetry.outbox:push_segment", "after", "poison"),
+    "refused: row set aside": Point("penpot_telemetry.outbox:set_aside", "after", "poison"),
+    "ledgers: before": Point("penpot_telemetry.ledger:verify_new", "before"),
+    "ledgers: compared": Point("penpot_telemetry.ledger:verify_new", "after"),
     "before a statement": Point("psycopg:Cursor.execute", "before"),
     "after a statement": Point("psycopg:Cursor.execute", "after"),
 }
@@ -47,7 +50,7 @@ RECEIVER: Mapping[str, Point] = {
 }
 
 STATEMENTS = frozenset({"before a statement", "after a statement"})
-"""Points that are passed some forty times in a pass; the others once for each page."""
+"""Points that are passed some sixty times in a pass; the others once for each page."""
 
 RANDOM_MOMENT = "a random moment"
 

@@ -5,6 +5,7 @@ Pure: the same seed is the same schedule. When exactly a process dies at a rando
 
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from tests.crash import points
 from tests.crash.proxy import FAULTS, Fault
@@ -29,7 +30,10 @@ class Pass:
     """Events recorded before and during one run of the sender, and what goes wrong in it.
 
     `back`: a killed receiver is started again while the sender still runs. `second`: another sender at once.
-    `refusing`: whatever comes is refused with 403, though some of it may have come through before.
+    `refusing`: whatever comes is refused with 403, though some of it may have come through before. `neighbours`: other
+    programs write to the table and delete from it all the time. `database`: its server ends the sender's connection, or
+    a backend of it is killed so that it starts again with recovery. `lease`: a killed sender left one behind, or the
+    sender is stopped until another one has taken its lease over. `moment` is when, in seconds.
     """
 
     record: int
@@ -41,6 +45,10 @@ class Pass:
     second: bool
     refusing: bool
     late: int
+    neighbours: bool = False
+    database: Literal["", "cut", "crash"] = ""
+    lease: Literal["", "left behind", "taken over"] = ""
+    moment: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,10 @@ def make_pass(chance: Random, page_rows: int, groups: set[str]) -> Pass:
         second=chance.random() < 0.1,
         refusing=chance.random() < 0.08,
         late=chance.choice((0, 0, 1)),
+        neighbours=chance.random() < 0.75,
+        database=chance.choice(("", "", "", "", "", "", "", "cut", "cut", "crash")),
+        lease=chance.choice(("", "", "", "", "", "", "", "", "left behind", "taken over")),
+        moment=chance.uniform(0.02, 0.5),
     )
 
 
@@ -106,7 +118,7 @@ def make_kill(chance: Random, victim: str, groups: set[str]) -> Kill | Fault:
     name = chance.choice((*named, *points.SEEN_BY_PROXY[victim], points.RANDOM_MOMENT, points.RANDOM_MOMENT))
     if name in points.SEEN_BY_PROXY[victim]:
         return Fault(name, chance.uniform(0.1, 0.9), victim)
-    nth = chance.randint(1, 45) if name in points.STATEMENTS else chance.choice((1, 1, 2, 3))
+    nth = chance.randint(1, 90) if name in points.STATEMENTS else chance.choice((1, 1, 2, 3))
     if name in table and table[name].group != "always":
         nth = 1
     return Kill(victim, name, nth, chance.uniform(0.01, 0.99), chance.uniform(0.0, 0.25))

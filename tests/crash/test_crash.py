@@ -1,5 +1,6 @@
 """Twenty schedules of kills and a bad network, each event counted; and the rig itself, which must see what is wrong."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -8,21 +9,29 @@ import pytest
 
 from receiver import warehouse
 from tests.crash import points
-from tests.crash.rig import Rig, open_template, run_schedules
+from tests.crash.rig import Rig, make_template, open_server, run_schedules
 from tests.crash.schedule import Kill, Pass, Schedule, make_schedule
 
 SEEDS = range(1, 21)
 
 
 @pytest.fixture(scope="module")
-def template(postgres: Mapping[str, str]) -> Iterator[str]:
+def server() -> Iterator[Mapping[str, str]]:
+    """A Postgres that writes what it commits, so that it may be killed."""
+    with tempfile.TemporaryDirectory(prefix="road-") as folder:
+        Path(folder).chmod(0o755)
+        with open_server(Path(folder)) as parameters:
+            yield parameters
+
+
+@pytest.fixture(scope="module")
+def template(server: Mapping[str, str]) -> str:
     """The database that every sender starts from."""
-    with open_template(postgres) as name:
-        yield name
+    return make_template(server)
 
 
-def test_twenty_schedules_lose_nothing_and_double_nothing(postgres: Mapping[str, str], template: str) -> None:
-    tally = run_schedules(postgres, template, SEEDS)
+def test_twenty_schedules_lose_nothing_and_double_nothing() -> None:
+    tally = run_schedules(SEEDS)
     assert (tally.lost, tally.doubled, tally.problems) == ([], [], [])
     assert tally.schedules == len(SEEDS)
     assert tally.kills.total() > 2 * len(SEEDS)
@@ -30,6 +39,8 @@ def test_twenty_schedules_lose_nothing_and_double_nothing(postgres: Mapping[str,
     assert tally.duplicates > 0
     assert tally.dropped > 0
     assert tally.set_aside > 0
+    assert tally.written > 0
+    assert tally.removed > tally.missing > 0
 
 
 def test_a_seed_is_a_schedule_and_seeds_reach_every_point() -> None:
@@ -51,40 +62,40 @@ def one_pass(*kills: Kill, down: bool = False) -> Schedule:
     return Schedule(1, 8, None, 0, (step,))
 
 
-def test_a_sender_that_settles_in_two_steps_is_found_to_double(
-    postgres: Mapping[str, str], template: str, tmp_path: Path
+def test_a_sender_that_acknowledges_in_two_steps_is_found_to_double(
+    server: Mapping[str, str], template: str, tmp_path: Path
 ) -> None:
-    with Rig(postgres, template, tmp_path, "no transactions") as rig:
-        came = rig.run(one_pass(Kill("sender", "settle: receipt entered")))
+    with Rig(server, template, tmp_path, "no transactions") as rig:
+        came = rig.run(one_pass(Kill("sender", "acknowledge: receipt entered")))
     assert came.doubled == [f"evt-1-{n}" for n in range(8)]
     assert came.lost == []
 
 
 def test_a_sender_that_drops_before_it_counts_is_found_to_lose(
-    postgres: Mapping[str, str], template: str, tmp_path: Path
+    server: Mapping[str, str], template: str, tmp_path: Path
 ) -> None:
     freezing = one_pass(down=True).passes
     dropping = one_pass(Kill("sender", "gc: rows deleted"), down=True).passes
-    with Rig(postgres, template, tmp_path, "no transactions") as rig:
+    with Rig(server, template, tmp_path, "no transactions") as rig:
         came = rig.run(Schedule(1, 8, 10, 0, freezing + dropping))  # 16 events, room for 10
     assert came.doubled == []
     assert len(came.lost) == 6
-    assert "seed 1: missing: 6 is not 0" in came.problems
+    assert "seed 1: missing: False is not True" in came.problems
 
 
 def test_a_receiver_that_answers_without_a_commit_is_found_to_lose(
-    postgres: Mapping[str, str], template: str, tmp_path: Path
+    server: Mapping[str, str], template: str, tmp_path: Path
 ) -> None:
-    with Rig(postgres, template, tmp_path, "no commit") as rig:
+    with Rig(server, template, tmp_path, "no commit") as rig:
         came = rig.run(one_pass())
-    assert came.lost == sorted(f"evt-1-{n}" for n in range(9))
+    assert {f"evt-1-{n}" for n in range(8)} <= set(came.lost)
     assert came.problems
 
 
 def test_a_warehouse_that_was_tampered_with_is_found_out(
-    postgres: Mapping[str, str], template: str, tmp_path: Path
+    server: Mapping[str, str], template: str, tmp_path: Path
 ) -> None:
-    with Rig(postgres, template, tmp_path) as rig:
+    with Rig(server, template, tmp_path) as rig:
         assert rig.run(one_pass()).is_clean
         assert rig.receiver.stop() == 0
         with closing(warehouse.connect(rig.receiver.warehouse)) as con:

@@ -16,7 +16,8 @@ import pytest
 
 from penpot_telemetry import embedded, pipeline
 from penpot_telemetry.config import Settings
-from penpot_telemetry.errors import DatabaseError
+from penpot_telemetry.errors import ConfigError, DatabaseError
+from penpot_telemetry.status import read_status
 from tests.conftest import make_events
 
 HOLD = """
@@ -65,7 +66,7 @@ def test_rows_outlive_the_server_and_it_stops_with_its_user(folder: Path) -> Non
         assert servers(folder)
     assert not servers(folder)
     with pipeline.open_database(settings) as conn:
-        assert pipeline.read_status(conn, settings).pending == 3
+        assert read_status(conn, settings).pending == 3
     assert not servers(folder)
 
 
@@ -138,12 +139,25 @@ def test_a_server_that_was_killed_recovers(folder: Path) -> None:
     while servers(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     with pipeline.open_database(settings) as conn:
-        assert pipeline.read_status(conn, settings).pending == 3
+        assert read_status(conn, settings).pending == 3
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DatabaseError, match="PENPOT_DATABASE_URI"), embedded.serve(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["with blank", "it's", 'a"b', "a$b", "a;b"])
+def test_a_folder_that_a_shell_would_take_apart_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="PENPOT_TELEMETRY_DATA"), embedded.serve(tmp_path / name):
+        pass
+    assert not (tmp_path / name).exists()
+
+
+def test_a_user_without_a_name_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 54_321)  # the password file knows no such user
+    with pytest.raises(ConfigError, match="user with a name"), embedded.serve(folder):
         pass
 
 

@@ -207,6 +207,7 @@ def test_a_profile_leaves_no_trace_in_any_file_and_the_rest_stays(folder: Path) 
     assert traces(folder, PROFILE) == set()
     assert receipt["removed"] == {
         "events": 7,
+        "dead-letters": 0,
         "batches": 0,
         "batches-shortened": 3,
         "reports": 0,

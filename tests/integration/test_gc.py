@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import gc, lease, outbox, pipeline, store
 from penpot_telemetry.config import Settings
+from penpot_telemetry.status import read_status
 from tests.conftest import NOON, Receiver, make_events, names_of
 
 
@@ -18,6 +19,12 @@ def outage(shipping: Settings, receiver: Receiver) -> Settings:
 
 def names(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute("SELECT name FROM audit_log ORDER BY name")]
+
+
+def collect(conn: Connection, settings: Settings, now: datetime) -> int:
+    """Garbage collection alone."""
+    with lease.hold(conn) as held:
+        return gc.collect_garbage(held, settings, now, store.count_rows(conn))
 
 
 def record_days(conn: Connection, settings: Settings, *counts: int) -> None:
@@ -41,7 +48,7 @@ def test_above_the_cap_the_oldest_go_and_the_number_is_exact(conn: Connection, o
     assert store.count_rows(conn) == 30
     state = outbox.read_state(conn)
     assert (state.dropped, state.expected) == (15, 30)
-    assert pipeline.read_status(conn, outage).adds_up
+    assert read_status(conn, outage).adds_up
     frozen = outbox.fetch_page(conn)
     assert frozen is not None
     kept = names(conn)
@@ -90,7 +97,7 @@ def test_seven_days_of_outage_are_accounted_for_exactly(conn: Connection, outage
             events = make_events(7, start=1000 * day + 10 * turn, day=NOON + timedelta(days=day))
             recorded += pipeline.record_events(conn, events, outage).accepted
             pipeline.run_pass(conn, outage)
-            assert pipeline.read_status(conn, outage).adds_up
+            assert read_status(conn, outage).adds_up
     receiver.reply = lambda _: (204, b"")
     receiver.bodies.clear()
     pipeline.run_pass(conn, outage)
@@ -103,7 +110,7 @@ def test_seven_days_of_outage_are_accounted_for_exactly(conn: Connection, outage
 
 
 def test_gc_works_in_steps(conn: Connection, outage: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GC_STEP", 4)
+    monkeypatch.setattr(gc, "GC_STEP", 4)
     record_days(conn, outage, 45)
     assert pipeline.run_pass(conn, outage).dropped == 15
     assert outbox.read_state(conn).dropped == 15
@@ -112,7 +119,7 @@ def test_gc_works_in_steps(conn: Connection, outage: Settings, monkeypatch: pyte
 def test_a_step_of_gc_that_is_rolled_back_never_was(conn: Connection, outage: Settings) -> None:
     record_days(conn, outage, 45)
     with conn.transaction(force_rollback=True):
-        assert pipeline.drop_oldest(conn, 5, store.NO_IDS) == 5
+        assert gc.drop_oldest(conn, 5) == 5
     assert store.count_rows(conn) == 45
     assert outbox.read_state(conn).dropped == 0
 
@@ -120,9 +127,9 @@ def test_a_step_of_gc_that_is_rolled_back_never_was(conn: Connection, outage: Se
 def test_retention_drops_whole_days_that_are_too_old(conn: Connection, settings: Settings) -> None:
     record_days(conn, settings, 3, 4, 5)
     now = datetime(2026, 8, 20, 1, tzinfo=UTC)
-    assert pipeline.collect_garbage(conn, replace(settings, retention_days=32), now) == 0
-    assert pipeline.collect_garbage(conn, replace(settings, retention_days=30), now) == 3
-    assert pipeline.collect_garbage(conn, replace(settings, retention_days=29), now) == 4
+    assert collect(conn, replace(settings, retention_days=32), now) == 0
+    assert collect(conn, replace(settings, retention_days=30), now) == 3
+    assert collect(conn, replace(settings, retention_days=29), now) == 4
     assert store.count_rows(conn) == 5
     assert outbox.read_state(conn).dropped == 7
 
@@ -130,5 +137,5 @@ def test_retention_drops_whole_days_that_are_too_old(conn: Connection, settings:
 def test_rows_of_penpots_own_dialect_count_for_the_cap(conn: Connection, settings: Settings) -> None:
     record_days(conn, settings, 5, 5)
     conn.execute("UPDATE audit_log SET source = 'telemetry:frontend' WHERE name < 'e-105'")
-    assert pipeline.collect_garbage(conn, replace(settings, cap_rows=6), NOON) == 4
+    assert collect(conn, replace(settings, cap_rows=6), NOON) == 4
     assert [row.rows for row in store.count_days(conn)] == [1, 5]

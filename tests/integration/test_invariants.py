@@ -17,6 +17,7 @@ from psycopg import Connection
 
 from penpot_telemetry import outbox, pipeline, store
 from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload
 from receiver.pipeline import Store, UnavailableError
 from tests.conftest import make_events, names_of
@@ -150,7 +151,7 @@ def test_invariant_6_both_accounts_add_up_and_the_receiver_knows_the_loss_exactl
     front.post = lambda _: (None, b"")
     pipeline.record_events(conn, make_events(40, start=20), road)
     pipeline.run_pass(conn, replace(road, cap_rows=15))
-    status = pipeline.read_status(conn, road)
+    status = read_status(conn, road)
     state = status.state
     assert (status.recorded, state.shipped, state.dropped, state.quarantined, status.pending) == (60, 19, 25, 1, 15)
     assert status.adds_up

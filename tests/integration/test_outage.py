@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import ledger, outbox, pipeline, quarantine, store
 from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.status import read_status
 from tests.conftest import NOON, Receiver, make_events, names_of
 from tests.crash.house import Front, House, open_front
 
@@ -57,7 +58,7 @@ def instance_of(conn: Connection) -> UUID:
 
 def assert_all_agree(conn: Connection, settings: Settings, house: House) -> None:
     """Both accounts add up, and neither side knows of a gap."""
-    status = pipeline.read_status(conn, settings)
+    status = read_status(conn, settings)
     assert status.adds_up
     assert (status.pending, status.missing, status.state.adopted) == (0, 0, 0)
     found = house.read_account()
@@ -126,13 +127,14 @@ def test_rows_that_vanish_by_another_hand_are_a_loss_once_they_are_accepted(
     pipeline.record_events(conn, make_events(10), shipping)
     conn.execute("DELETE FROM audit_log WHERE name IN ('e-1', 'e-2')")
     assert pipeline.run_pass(conn, shipping).missing == 2
-    conn.execute("INSERT INTO penpot_telemetry.tally VALUES (3)")  # three more, gone before anybody looked
-    before = pipeline.read_status(conn, shipping)
+    pipeline.record_events(conn, make_events(3, start=10), shipping)
+    conn.execute("DELETE FROM audit_log")  # three more, gone before anybody looked
+    before = read_status(conn, shipping)
     assert (before.missing, before.adds_up) == (5, False)
-    assert pipeline.accept_missing(conn) == 5
-    after = pipeline.read_status(conn, shipping)
+    assert quarantine.accept_missing(conn) == 5
+    after = read_status(conn, shipping)
     assert (after.missing, after.state.dropped, after.adds_up) == (0, 5, True)
-    assert pipeline.accept_missing(conn) == 0
+    assert quarantine.accept_missing(conn) == 0
     pipeline.record_events(conn, make_events(1, start=20), shipping)
     assert pipeline.run_pass(conn, shipping).shipped == 1
     assert house.read_account().lost_at_senders == 5
@@ -142,7 +144,7 @@ def test_rows_that_vanish_by_another_hand_are_a_loss_once_they_are_accepted(
 def test_a_sequence_with_a_batch_missing_shows_its_gap(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:
-    settings = replace(shipping, page_rows=50)
+    settings = replace(shipping, page_rows=50, receipts="optional")
     pipeline.record_events(conn, make_events(300), settings)
     receiver.reply = lambda body: house.take(body) if len(receiver.bodies) not in (3, 4) else (204, b"")
     assert pipeline.run_pass(conn, settings).shipped == 300
@@ -186,60 +188,38 @@ def hold_back(front: Front) -> list[bytes]:
     return late
 
 
-def die_before_the_split(conn: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass that ends once it has used up the id of its page."""
-
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
-        dying.setattr(pipeline, "take_back", die)
-        pipeline.run_pass(conn, settings)
-
-
 TWENTY = {f"e-{n}": 1 for n in range(20)}
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 413])
-def test_a_batch_that_came_through_and_is_refused_afterwards_is_settled_by_the_receivers_ledger(
+def test_the_parts_of_a_batch_that_came_through_and_is_refused_afterwards_are_duplicates(
     conn: Connection, doubtful: Settings, house: House, front: Front, status: int
 ) -> None:
     front.post, front.get = lambda _: (status, b""), lambda path: (200, house.list_batches(path))
     report = pipeline.run_pass(conn, doubtful)
-    assert (report.shipped, report.refused, report.pending, report.failure) == (10, 0, 0, None)
-    assert house.marks() == TWENTY
-    assert_all_agree(conn, doubtful, house)
-
-
-@pytest.mark.parametrize("status", [None, 401, 404, 429, 502])
-def test_a_batch_refused_while_the_ledger_cannot_be_asked_is_kept_whole(
-    conn: Connection, doubtful: Settings, house: House, front: Front, status: int | None
-) -> None:
-    front.post, front.get = lambda _: (403, b""), lambda _: (status, b"")
-    for _ in range(2):
-        report = pipeline.run_pass(conn, doubtful)
-        assert (report.shipped, report.pending) == (0, 10)
-        assert report.failure is not None
-        assert "cannot be found out now" in report.failure
-        assert outbox.count_waiting(conn) == 0
+    assert (report.shipped, report.pending) == (0, 10)
+    assert report.failure is not None
     front.post = house.take
-    assert pipeline.run_pass(conn, doubtful).shipped == 10
+    report = pipeline.run_pass(conn, doubtful)
+    assert (report.shipped, report.pending, report.mismatches, report.failure) == (10, 0, 0, None)
     assert house.marks() == TWENTY
+    pipeline.record_events(conn, make_events(1, start=20), doubtful)
+    assert pipeline.run_pass(conn, doubtful).failure is None
     assert_all_agree(conn, doubtful, house)
 
 
-def test_a_ledger_that_is_cut_short_says_nothing(
-    conn: Connection, settings: Settings, house: House, front: Front
+def test_a_dead_letter_whose_batch_came_through_is_shipped(
+    conn: Connection, doubtful: Settings, house: House, front: Front
 ) -> None:
-    doubtful = replace(settings, endpoint=Endpoint(front.url), attempts=1)  # no receipt was ever seen
-    pipeline.record_events(conn, make_events(10), doubtful)
-    front.post = lambda body: (house.take(body) and None, b"")
-    assert pipeline.run_pass(conn, doubtful).pending == 10
-    front.post, front.get, front.cut = lambda _: (400, b""), lambda path: (200, house.list_batches(path)), 20
-    assert pipeline.run_pass(conn, doubtful).pending == 10
-    front.cut = None
-    assert pipeline.run_pass(conn, doubtful).shipped == 10
-    assert house.marks() == {f"e-{n}": 1 for n in range(10)}
+    pipeline.record_events(conn, make_events(1, start=20), doubtful)
+    front.get = lambda path: (200, house.list_batches(path))
+    front.post = lambda body: house.take(body) if "e-20" in names_of(body) else (400, b"")
+    for _ in range(3):
+        report = pipeline.run_pass(conn, replace(doubtful, page_rows=1))
+    assert (report.pending, report.failure) == (0, None)
+    assert outbox.read_quarantine(conn) == []
+    assert house.marks() == {f"e-{n}": 1 for n in range(21)}
+    assert_all_agree(conn, doubtful, house)
 
 
 def test_a_batch_that_never_came_through_is_split_all_the_same(
@@ -254,70 +234,41 @@ def test_a_batch_that_never_came_through_is_split_all_the_same(
     assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
 
 
-@pytest.mark.parametrize("ledger", [200, 404])
 def test_a_batch_that_arrives_after_it_was_split_is_not_loaded(
-    conn: Connection, settings: Settings, house: House, front: Front, ledger: int
+    conn: Connection, settings: Settings, house: House, front: Front
 ) -> None:
     shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
     pipeline.record_events(conn, make_events(10), shipping)
     late = hold_back(front)
     assert pipeline.run_pass(conn, shipping).pending == 10
     front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
-    front.get = lambda path: (ledger, house.list_batches(path) if ledger == 200 else b"")
+    front.get = lambda path: (200, house.list_batches(path))
     report = pipeline.run_pass(conn, shipping)
     assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
     _, receipt = house.take(late[0])
-    assert json.loads(receipt)["reason"] == "id-reused"
+    assert json.loads(receipt)["reason"] == "superseded"
     assert house.marks() == {f"e-{n}": 1 for n in range(10) if n != 3}
     assert house.read_account().adds_up
-    front.get = lambda path: (200, house.list_batches(path))
     assert shipping.endpoint is not None
-    agreed, mismatches = pipeline.verify_ledger(conn, shipping.endpoint, shipping)
-    assert (agreed > 0, mismatches) == (True, [])
+    found = ledger.verify(conn, shipping.endpoint, shipping)
+    assert (found.agreed > 0, found.mismatches) == (True, [])
 
 
-def test_a_pass_that_dies_after_it_used_up_an_id_loses_nothing(
-    conn: Connection, settings: Settings, house: House, front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shipping = replace(settings, endpoint=Endpoint(front.url))
-    pipeline.record_events(conn, make_events(10), shipping)
-    front.post = is_down
-    pipeline.run_pass(conn, shipping)
-    front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
-    front.get = lambda path: (200, house.list_batches(path))
-    die_before_the_split(conn, shipping, monkeypatch)
-    front.post = house.take
-    report = pipeline.run_pass(conn, shipping)
-    assert (report.failure, report.shipped, report.pending) == (None, 10, 0)
-    assert house.marks() == {f"e-{n}": 1 for n in range(10)}
-    assert_all_agree(conn, shipping, house)
-
-
-def test_a_page_that_arrived_after_its_id_was_used_up_is_not_taken_for_one_that_came_through(
-    conn: Connection, settings: Settings, house: House, front: Front, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_that_arrives_between_its_parts_makes_all_of_them_duplicates(
+    conn: Connection, settings: Settings, house: House, front: Front
 ) -> None:
     shipping = replace(settings, endpoint=Endpoint(front.url), attempts=1)
-    pipeline.record_events(conn, make_events(10), shipping)
+    pipeline.record_events(conn, make_events(16), shipping)
     late = hold_back(front)
     pipeline.run_pass(conn, shipping)
-    front.post = lambda body: (400, b"") if names_of(body) else house.take(body)
-    front.get = lambda path: (200, house.list_batches(path))
-    die_before_the_split(conn, shipping, monkeypatch)
+    front.post = lambda _: (413, b"")
+    pipeline.run_pass(conn, shipping)
     house.take(late[0])
-    front.post = lambda body: (400, b"") if "e-3" in names_of(body) else house.take(body)
+    front.post, front.get = house.take, lambda path: (200, house.list_batches(path))
     report = pipeline.run_pass(conn, shipping)
-    assert (report.shipped, report.quarantined, report.pending) == (9, 1, 0)
-    assert house.marks() == {f"e-{n}": 1 for n in range(10) if n != 3}
-
-
-def test_a_batch_that_came_through_is_found_out_without_a_ledger(
-    conn: Connection, doubtful: Settings, house: House, front: Front
-) -> None:
-    front.post, front.get = lambda body: house.take(body) if not names_of(body) else (413, b""), lambda _: (404, b"")
-    report = pipeline.run_pass(conn, doubtful)
-    assert (report.shipped, report.refused, report.pending, report.failure) == (10, 0, 0, None)
-    assert house.marks() == TWENTY
-    assert_all_agree(conn, doubtful, house)
+    assert (report.shipped, report.quarantined, report.pending, report.failure) == (16, 0, 0, None)
+    assert house.marks() == {f"e-{n}": 1 for n in range(16)}
+    assert_all_agree(conn, shipping, house)
 
 
 def test_a_sender_without_the_right_token_keeps_its_page_whole_and_says_what_to_set(
@@ -328,7 +279,7 @@ def test_a_sender_without_the_right_token_keeps_its_page_whole_and_says_what_to_
     front.post = lambda _: (401, b"")
     for _ in range(3):
         report = pipeline.run_pass(conn, shipping)
-        assert (report.refused, report.pending, outbox.count_waiting(conn)) == (0, 10, 0)
+        assert (report.refused, report.pending, outbox.count_segments(conn)) == (0, 10, 0)
         assert "PENPOT_TELEMETRY_TOKEN" in str(report.failure)
     front.post = house.take
     assert pipeline.run_pass(conn, shipping).batches == 1
@@ -347,10 +298,10 @@ def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
     assert house.read_account().lost_at_senders == 3
     front.post = house.take
     aside = [row.id for row in outbox.read_quarantine(conn)]
-    assert pipeline.retry_quarantined(conn, aside[:2]) == 2
+    assert quarantine.retry(conn, aside[:2]) == 2
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 1
-    assert pipeline.drop_quarantined(conn) == 1
+    assert quarantine.drop(conn) == 1
     pipeline.record_events(conn, make_events(1, start=11), shipping)
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 1

@@ -16,6 +16,7 @@ from penpot_telemetry.wire.limits import RECEIPT
 from receiver import pipeline, warehouse
 from receiver.account import Refused, content_digest, list_refused, read_account
 from receiver.delivery import Receipt
+from receiver.ingest import Rejection
 from receiver.pipeline import Places, Store, UnavailableError, open_store, prepare, rebuild, receive
 from receiver.settings import places_beside
 from tests.integration.receiving import ask, body_of, command, legacy_report, rows, running
@@ -156,7 +157,9 @@ def test_a_used_batch_id_stays_used(store: Store, places: Places) -> None:
 
 def test_a_report_is_one_of_the_day_on_which_it_came(store: Store, places: Places) -> None:
     body = legacy_report(**{"total-teams": 3})
-    receive(store, [prepare(body, replace(RECEIPT, body=10))])
+    refused = prepare(body, replace(RECEIPT, body=10))
+    assert isinstance(refused.item, Rejection)
+    receive(store, [replace(refused, item=replace(refused.item, is_kept=True))])  # as an older receiver kept it
     receive(store, [prepare(body)])
     (aside,) = list_refused(store.warehouse.con)
     day_after = store.clock().replace(year=store.clock().year + 1)
@@ -304,5 +307,5 @@ def test_no_warehouse_is_made_by_a_retry(tmp_path: Path) -> None:
 
 
 def test_each_typed_reason_has_a_body_that_gets_it() -> None:
-    elsewhere = {"id-reused", "bad-signature"}  # which no body has by itself
+    elsewhere = {"id-reused", "bad-signature", "superseded"}  # which no body has by itself
     assert {*REFUSED, *elsewhere} == set(get_args(Reason))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import lease, outbox, pipeline, store
 from penpot_telemetry.cli import main
 from penpot_telemetry.config import Settings
 from tests.conftest import NOON, Receiver, make_events, names_of
@@ -31,6 +31,7 @@ def environ(database: Mapping[str, str], receiver: Receiver, monkeypatch: pytest
     found = {
         "PENPOT_FLAGS": "enable-telemetry disable-audit-log",
         "PENPOT_TELEMETRY_URI": receiver.url,
+        "PENPOT_TELEMETRY_VERSION": "2.18.0",
         "PENPOT_DATABASE_URI": f"postgresql:///{database['dbname']}?host={database['host']}",
         "PENPOT_DATABASE_USERNAME": database["user"],
         "PENPOT_TELEMETRY_RETRY_WAIT": "0.01",
@@ -174,7 +175,7 @@ def test_run_answers_a_program(call: Call) -> None:
     assert code == 0
     assert json.loads(out) == {
         "batches": 1, "shipped": 1, "refused": 0, "quarantined": 0, "dropped": 0, "adopted": 0, "missing": 0,
-        "pending": 0, "failure": None, "warnings": [],
+        "pending": 0, "dead_letters": 0, "verified": 0, "mismatches": 0, "failure": None, "warnings": [],
     }  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def test_a_database_that_is_not_there_is_exit_code_1(call: Call, monkeypatch: py
 
 
 def test_a_second_sender_leaves_with_success_and_says_why(call: Call, database: Mapping[str, str]) -> None:
-    with store.connect(database) as other, outbox.hold_road(other):
+    with store.connect(database) as other, lease.hold(other):
         code, _, err = call("run")
     assert (code, "another sender" in err) == (0, True)
 

@@ -297,7 +297,7 @@ def test_the_timer_and_the_service_of_the_sender_belong_together() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
-    for path in (ROOT / "deploy").iterdir():
+    for path in (ROOT / "deploy").glob("penpot-telemetry-*"):
         text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
         (tmp_path / path.name).write_text(text)
     line = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))]

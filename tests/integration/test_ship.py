@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import outbox, pipeline, refusals, store
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import BusyError, ConfigError, DatabaseError
+from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload
 from tests.conftest import Receiver, make_events, names_of
 
@@ -145,9 +146,11 @@ def test_events_recorded_while_shipping_are_shipped_once(
 
     receiver.reply = record_more
     report = pipeline.run_pass(conn, paged)
+    assert (report.adopted, report.missing) == (0, 0)
+    assert report.pending < paged.page_rows  # less than a page of what came meanwhile waits for the next pass
+    assert pipeline.run_pass(conn, paged).pending == 0
     names = [name for body in receiver.bodies for name in names_of(body)]
-    assert len(names) == len(set(names)) == report.shipped == 30 + 5 * 7
-    assert (report.adopted, report.missing, store.count_rows(conn)) == (0, 0, 0)
+    assert len(names) == len(set(names)) == 30 + 5 * 7
 
 
 def test_recorders_at_work_all_the_time_lose_and_double_nothing(
@@ -170,7 +173,7 @@ def test_recorders_at_work_all_the_time_lose_and_double_nothing(
         assert (report.failure, report.adopted, report.missing) == (None, 0, 0)
     names = [name for body in receiver.bodies for name in names_of(body)]
     assert len(names) == len(set(names)) == 360
-    status = pipeline.read_status(conn, paged)
+    status = read_status(conn, paged)
     assert (status.adds_up, status.recorded, status.state.shipped) == (True, 360, 360)
 
 
@@ -249,14 +252,82 @@ def test_a_receipt_of_another_batch_settles_nothing(
     assert report.pending == 1 == store.count_rows(conn)
 
 
-def test_a_quarantined_batch_is_settled_and_said_aloud(conn: Connection, paged: Settings, receiver: Receiver) -> None:
-    pipeline.record_events(conn, make_events(1), paged)
-    receiver.reply = lambda body: (200, receipt(body, status="quarantined", reason="bad-fressian"))
+def test_a_batch_that_is_put_into_quarantine_is_refused_and_its_bad_row_is_found(
+    conn: Connection, paged: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(10), paged)
+
+    def answer(body: bytes) -> tuple[int, bytes]:
+        bad = "e-4" in names_of(body)
+        return 200, receipt(body, **({"status": "quarantined", "reason": "bad-fressian"} if bad else {}))
+
+    receiver.reply = answer
     report = pipeline.run_pass(conn, paged)
-    assert (report.shipped, report.failure) == (1, None)
-    assert "bad-fressian" in report.warnings[0]
-    (entry,) = outbox.read_ledger(conn)
-    assert entry.outcome == "quarantined"
+    assert (report.shipped, report.quarantined, report.failure) == (9, 1, None)
+    (dead,) = outbox.read_quarantine(conn)
+    assert (dead.name, "bad-fressian" in dead.reason) == ("e-4", True)
+
+
+@pytest.mark.parametrize("reason", ["bad-signature", "wrong-digest"])
+def test_a_quarantine_that_speaks_of_the_sender_keeps_the_batch_whole(
+    conn: Connection, paged: Settings, receiver: Receiver, reason: str
+) -> None:
+    pipeline.record_events(conn, make_events(10), paged)
+    receiver.reply = lambda body: (200, receipt(body, status="quarantined", reason=reason))
+    for _ in range(2):
+        report = pipeline.run_pass(conn, paged)
+        assert reason in str(report.failure)
+        assert (report.pending, report.refused) == (10, 0)
+    assert len({batch["batch-id"] for batch in receiver.batches()}) == (2 if reason == "bad-signature" else 1)
+    receiver.reply = lambda body: (200, receipt(body))
+    assert pipeline.run_pass(conn, paged).shipped == 10
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"",
+        b"<html>down for maintenance</html>",
+        b"{}",
+        b'{"status":"accepted"}',
+        b'{"status":"quarantined","reason":"id-reused"}',
+        b'{"status":"quarantined","reason":"bad-fressian"}',
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_an_address_that_gave_receipts_is_believed_nothing_else(
+    conn: Connection, paged: Settings, receiver: Receiver, status: int, page: bytes
+) -> None:
+    pipeline.record_events(conn, make_events(1), paged)
+    receiver.reply = lambda body: (200, receipt(body))
+    assert pipeline.run_pass(conn, paged).shipped == 1
+    pipeline.record_events(conn, make_events(5, start=1), paged)
+    receiver.reply = lambda _: (status, page)
+    report = pipeline.run_pass(conn, paged)
+    assert (report.shipped, report.pending) == (0, 5)
+    assert "no receipt" in str(report.failure)
+    receiver.reply = lambda body: (200, receipt(body))
+    assert pipeline.run_pass(conn, paged).shipped == 5
+
+
+def test_receipts_can_be_required_from_the_first_batch_on(conn: Connection, paged: Settings) -> None:
+    pipeline.record_events(conn, make_events(1), paged)
+    report = pipeline.run_pass(conn, replace(paged, receipts="required"))
+    assert (report.shipped, report.pending) == (0, 1)
+    assert pipeline.run_pass(conn, paged).shipped == 1
+
+
+def test_a_receiver_that_keeps_saying_that_an_id_is_taken_is_given_up(
+    conn: Connection, paged: Settings, receiver: Receiver
+) -> None:
+    pipeline.record_events(conn, make_events(5), paged)
+    receiver.reply = lambda body: (200, receipt(body, status="quarantined", reason="id-reused"))
+    report = pipeline.run_pass(conn, paged)
+    assert (len(receiver.bodies), report.pending) == (refusals.REUSED, 5)
+    assert len({batch["batch-id"] for batch in receiver.batches()}) == refusals.REUSED
+    assert all("supersedes" not in batch for batch in receiver.batches())
+    receiver.reply = lambda body: (200, receipt(body))
+    assert pipeline.run_pass(conn, paged).shipped == 5
 
 
 # -- the instance id -------------------------------------------------------------------------------------------------
@@ -278,7 +349,7 @@ def test_the_instance_id_is_penpots_own_where_there_is_one(
     conn: Connection, paged: Settings, receiver: Receiver
 ) -> None:
     conn.execute("CREATE TABLE server_prop (id text, preload boolean, content jsonb)")
-    conn.execute("INSERT INTO server_prop VALUES ('instance-id', true, %s)", (f'"~u{PENPOTS_ID}"',))
+    conn.execute("INSERT INTO server_prop VALUES ('instance-id', true, %s)", (json.dumps({"~#'": f"~u{PENPOTS_ID}"}),))
     pipeline.record_events(conn, make_events(1), paged)
     pipeline.run_pass(conn, paged)
     conn.execute("DROP TABLE server_prop")
@@ -306,12 +377,12 @@ def test_rows_that_penpot_wrote_itself_are_adopted(conn: Connection, paged: Sett
             '{"~:team-id": "~u7b528bf8-134c-814f-8005-048545218ba3"}', '{"~:version": "2.18.0"}',
             'telemetry:backend', now() FROM generate_series(1, 4)
     """)
-    assert pipeline.read_status(conn, paged).adds_up
+    assert read_status(conn, paged).adds_up
     report = pipeline.run_pass(conn, paged)
     assert (report.adopted, report.missing, report.shipped) == (4, 0, 7)
     (batch,) = receiver.batches()
     assert batch["totals"] == {"recorded": 7, "shipped": 0, "dropped": 0, "quarantined": 0, "pending": 7}
-    assert pipeline.read_status(conn, paged).adds_up
+    assert read_status(conn, paged).adds_up
 
 
 def test_rows_that_vanish_by_another_hand_are_never_silent(
@@ -319,7 +390,7 @@ def test_rows_that_vanish_by_another_hand_are_never_silent(
 ) -> None:
     pipeline.record_events(conn, make_events(10), paged)
     conn.execute("DELETE FROM audit_log WHERE name IN ('e-1', 'e-2')")
-    status = pipeline.read_status(conn, paged)
+    status = read_status(conn, paged)
     assert (status.adds_up, status.missing) == (False, 2)
     report = pipeline.run_pass(conn, paged)
     assert (report.missing, report.shipped) == (2, 8)
@@ -329,7 +400,7 @@ def test_rows_that_vanish_by_another_hand_are_never_silent(
         "INSERT INTO audit_log (name, type, profile_id, source) VALUES ('n', 'action', gen_random_uuid(), 'telemetry')"
     )
     pipeline.run_pass(conn, paged)  # a surplus later does not hide the deficit
-    status = pipeline.read_status(conn, paged)
+    status = read_status(conn, paged)
     assert (status.adds_up, status.missing, status.recorded) == (False, 2, 11)
 
 
@@ -343,4 +414,4 @@ def test_frozen_rows_that_vanish_were_shipped_all_the_same(
     receiver.reply = lambda _: (204, b"")
     report = pipeline.run_pass(conn, paged)
     assert (report.shipped, report.missing) == (5, 0)
-    assert pipeline.read_status(conn, paged).adds_up
+    assert read_status(conn, paged).adds_up

@@ -1,19 +1,20 @@
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from psycopg import Connection
 from psycopg.rows import dict_row
 
 from penpot_telemetry import outbox, pipeline, store
-from penpot_telemetry.config import Settings
-from penpot_telemetry.errors import DatabaseError, InvalidEventError
+from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.errors import ConfigError, DatabaseError, InvalidEventError
 from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
-from tests.conftest import NOON, make_events
+from penpot_telemetry.status import read_status
+from tests.conftest import NOON, make_events, waiting_names
 
 DAY = datetime(2026, 7, 20, tzinfo=UTC)
 PROFILE = UUID("7b528bf8-134c-814f-8005-048545218ba3")
@@ -41,7 +42,7 @@ def test_a_row_holds_what_may_be_kept_and_nothing_else(conn: Connection, setting
             "name": "navigate",
             "type": "action",
             "props": {"email": "ada@example.org"},
-            "context": {"browser": "Chrome", "screen-width": 1920, "session": "secret", "locale": "~a"},
+            "context": {"browser": "Chrome", "screen-width": 1920, "session": "secret", "screen-height": "~a"},
             "timestamp": "2026-07-20T11:30:00Z",
         },
     )
@@ -107,7 +108,7 @@ def test_many_events_are_recorded_and_the_bad_ones_named(conn: Connection, setti
 def test_recording_is_counted_in_its_own_transaction(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(5), settings)
     pipeline.record_event(conn, make_events(1)[0], settings)
-    assert outbox.read_state(conn).expected == 6 == store.count_rows(conn)
+    assert outbox.read_state(conn).tallied == 6 == store.count_rows(conn)
 
 
 def test_a_recording_that_fails_leaves_nothing(conn: Connection, settings: Settings) -> None:
@@ -167,38 +168,15 @@ def test_with_telemetry_inactive_nothing_is_stored(
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_index_is_made_once(conn: Connection) -> None:
-    def indexes() -> list[str]:
-        return [name for (name,) in conn.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'audit_log'")]
-
-    before = indexes()
-    assert any("(source, created_at)" in definition for definition in before)
-    store.ensure_index(conn)
-    assert indexes() == before
-
-
-@pytest.mark.parametrize("rows", [0, 3])
-def test_the_index_is_added_to_a_table_that_lacks_it(conn: Connection, settings: Settings, rows: int) -> None:
+def test_a_missing_index_is_said_and_not_made(conn: Connection, settings: Settings) -> None:
+    assert read_status(conn, settings).warnings == ()
     conn.execute("DROP INDEX audit_log__source__created_at__idx")
-    pipeline.record_events(conn, make_events(rows), settings)
-    store.ensure_index(conn)
-    found = conn.execute(
-        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'audit_log__source__created_at__idx'::regclass"
-    )
-    assert found.fetchone() == (True,)
-
-
-def test_adding_the_index_does_not_wait_for_ever(
-    conn: Connection, settings: Settings, database: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     pipeline.record_events(conn, make_events(1), settings)
-    conn.execute("DROP INDEX audit_log__source__created_at__idx")
-    monkeypatch.setattr(store, "INDEX_PATIENCE", "100ms")
-    with psycopg.connect(**database) as other:  # type: ignore[arg-type]
-        other.execute("LOCK TABLE audit_log IN ROW EXCLUSIVE MODE")
-        store.ensure_index(conn)
-    store.ensure_index(conn)
-    assert store.count_rows(conn) == 1
+    (warning,) = read_status(conn, settings).warnings
+    assert "no index by source and day" in warning
+    report = pipeline.run_pass(conn, replace(settings, endpoint=Endpoint("http://127.0.0.1:9/"), attempts=1))
+    assert warning in report.warnings
+    assert not store.has_index(conn)
 
 
 def test_a_database_without_the_table_is_named_as_such(empty_database: Mapping[str, str], settings: Settings) -> None:
@@ -281,15 +259,21 @@ def test_no_message_repeats_a_value_of_a_row(conn: Connection) -> None:
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
+def all_ids(conn: Connection) -> str:
+    """The ids of all rows, of whatever source."""
+    return store.format_ids(row_id for (row_id,) in conn.execute("SELECT uuid_send(id) FROM audit_log ORDER BY name"))
+
+
 def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(3, start=10, day=NOON), settings)
     pipeline.record_events(conn, make_events(3, start=0, day=NOON - timedelta(days=2)), settings)
     conn.execute("UPDATE audit_log SET source = 'telemetry:backend' WHERE name = 'e-11'")
     conn.execute("UPDATE audit_log SET source = 'telemetry:frontend' WHERE name = 'e-1'")
     conn.execute("UPDATE audit_log SET source = 'backend' WHERE name IN ('e-2', 'e-12')")
-    page = store.fetch_oldest(conn, 3)
-    assert sorted(row.name for row in page.rows[:2]) == ["e-0", "e-1"]
-    assert page.rows[2].name in {"e-10", "e-11"}
+    planned = waiting_names(conn)
+    assert (sorted(planned[:2]), sorted(planned[2:])) == (["e-0", "e-1"], ["e-10", "e-11"])
+    page = store.fetch_rows(conn, all_ids(conn))
+    assert sorted(row.name for row in page.rows) == ["e-0", "e-1", "e-10", "e-11"]
     names: dict[bytes, str] = dict(conn.execute("SELECT uuid_send(id), name FROM audit_log").fetchall())
     assert [names[row_id] for row_id in page.ids] == [row.name for row in page.rows]
 
@@ -297,26 +281,37 @@ def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Conn
 def test_a_page_begins_with_the_oldest_day_whatever_the_ids(conn: Connection, settings: Settings) -> None:
     for day in range(10):
         pipeline.record_events(conn, make_events(5, start=10 * day, day=NOON - timedelta(days=day)), settings)
-    assert sorted(row.name for row in store.fetch_oldest(conn, 5).rows) == [f"e-{n}" for n in range(90, 95)]
+    assert sorted(waiting_names(conn)[:5]) == [f"e-{n}" for n in range(90, 95)]
 
 
 def test_a_page_is_bounded_in_bytes_too(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(10), settings)
-    assert len(store.fetch_oldest(conn, 10, max_bytes=100).rows) == 3
+    page = store.fetch_rows(conn, all_ids(conn), max_bytes=100)
+    assert (len(page.rows), page.read, page.odd) == (3, 3, [])
 
 
 def test_the_moment_of_a_row_of_penpots_own_is_cut_to_its_day(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(1), settings)
     conn.execute("UPDATE audit_log SET tracked_at = '2026-07-20 23:59:59.999+00', source = 'telemetry:backend'")
-    (row,) = store.fetch_oldest(conn, 1).rows
+    (row,) = store.fetch_rows(conn, all_ids(conn)).rows
     assert row.tracked_at == DAY.timestamp() * 1000
 
 
-def test_penpots_own_instance_id_is_found(conn: Connection) -> None:
+def test_penpots_own_instance_id_is_found_or_refused_and_never_guessed(conn: Connection) -> None:
     assert store.read_instance_id(conn) is None
     conn.execute("CREATE TABLE server_prop (id text PRIMARY KEY, preload boolean, content jsonb)")
-    assert store.read_instance_id(conn) is None
-    conn.execute("INSERT INTO server_prop VALUES ('instance-id', true, %s)", ('"~u' + str(PROFILE) + '"',))
+    with pytest.raises(ConfigError, match="start Penpot once"):
+        store.read_instance_id(conn)
+    conn.execute("INSERT INTO server_prop VALUES ('instance-id', true, %s)", (json.dumps({"~#'": f"~u{PROFILE}"}),))
     assert store.read_instance_id(conn) == PROFILE
     conn.execute("UPDATE server_prop SET content = '\"nonsense\"'")
-    assert store.read_instance_id(conn) is None
+    with pytest.raises(ConfigError, match="instance-id --set"):
+        store.read_instance_id(conn)
+    conn.execute("CREATE ROLE blind LOGIN")
+    try:
+        conn.execute("SET ROLE blind")
+        with pytest.raises(ConfigError, match="GRANT SELECT ON server_prop"):
+            store.read_instance_id(conn)
+    finally:
+        conn.execute("RESET ROLE")
+        conn.execute("DROP ROLE blind")

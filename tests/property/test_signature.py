@@ -23,6 +23,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "batch_seq": st.none() | COUNT,
     "event_count": st.none() | COUNT,
     "totals": st.none() | st.builds(Totals, COUNT, COUNT, COUNT, COUNT, COUNT),
+    "supersedes": st.lists(st.uuids(), max_size=3).map(tuple),
 }
 BATCH = st.builds(EventsBatch, **FIELDS)
 
@@ -33,7 +34,7 @@ def vouches(batch: EventsBatch) -> bool:
 
 
 def test_every_field_that_a_batch_has_is_tampered_with_here() -> None:
-    assert {field.name for field in fields(EventsBatch)} == FIELDS.keys() | {"digest", "signature"}
+    assert {field.name for field in fields(EventsBatch)} == FIELDS.keys() | {"digest", "signature", "ignored"}
 
 
 @given(BATCH, SEED)

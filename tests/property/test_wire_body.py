@@ -92,6 +92,7 @@ batches = st.builds(
     event_count=st.none() | counts,
     digest=st.none() | st.text().map(digest_events),
     totals=st.none() | st.builds(Totals, counts, counts, counts, counts, counts),
+    supersedes=st.lists(st.uuids(), max_size=3).map(tuple),
 )
 
 
@@ -100,11 +101,14 @@ def test_any_batch_comes_back_out_of_its_body(batch: EventsBatch) -> None:
     assert parse(build_events(batch)) == batch
 
 
+REASONS = {"not-json", "wrong-shape", "unknown-type", "too-large", "wrong-digest", "bad-signature"}
+
+
 def check_body(data: bytes) -> None:
     try:
         assert isinstance(parse(data, SMALL), EventsBatch | LegacyReport)
     except DecodeError as error:
-        assert error.reason in {"not-json", "wrong-shape", "unknown-type", "too-large"}
+        assert error.reason in REASONS
 
 
 @given(st.binary(max_size=100))
@@ -119,7 +123,7 @@ json_values = st.recursive(
 )
 KEYS = (
     *("type", "version", "instance-id", "events", "batch-id", "batch-seq", "event-count", "digest", "totals"),
-    *("stats", "subscriptions", "more"),
+    *("signature", "supersedes", "stats", "subscriptions", "more"),
 )
 bodies = st.fixed_dictionaries(
     {

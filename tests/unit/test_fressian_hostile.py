@@ -333,5 +333,5 @@ def test_small_values_in_great_number_stay_under_the_cap(item: str) -> None:
     """The estimate of what a value weighs is an estimate: half as much again is the most it may be wrong."""
     data = b"\xed" + bytes.fromhex(item) * (16 * MIB // (len(item) // 2))
     growth, outcome = measure("fressian", data, 64 * MIB)
-    assert outcome == "LimitError bad-fressian"
+    assert outcome == ("TooDeepError bad-fressian" if item == "ed" else "LimitError bad-fressian")
     assert growth < 96 * MIB

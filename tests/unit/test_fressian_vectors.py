@@ -282,3 +282,27 @@ def test_plain_gives_every_map_key_a_text() -> None:
         "00000000-0000-0000-0000-000000000000",
         "1970-01-01T00:00:00Z",
     ]
+
+
+NIL_COMPONENTS = {
+    "clj/vector": ("efe30a636c6a2f766563746f7201f7", []),
+    "clj/seq": ("efe1636c6a2f73657101f7", ()),
+    "clj/set": ("efe1636c6a2f73657401f7", Set([])),
+    "linked/map": ("efe30a6c696e6b65642f6d617001f7", LinkedMap()),
+    "linked/set": ("efe30a6c696e6b65642f73657401f7", LinkedSet([])),
+}
+"""A struct type of one component, its name as a string (packed up to seven bytes), and nil."""
+
+
+@pytest.mark.parametrize("tag", NIL_COMPONENTS)
+def test_nil_in_place_of_the_items_is_the_empty_collection(tag: str) -> None:
+    text, empty = NIL_COMPONENTS[tag]
+    value = loads(bytes.fromhex(text))
+    assert type(value) is type(empty)
+    assert value == empty
+
+
+@pytest.mark.parametrize("text", ["efe1636c6a2f6d617001f7", "c0f7", "c1f7"], ids=["clj/map", "map", "set"])
+def test_nil_in_place_of_entries_is_refused_where_the_jvm_refuses_it(text: str) -> None:
+    with pytest.raises(DecodeError, match="expected a list"):
+        loads(bytes.fromhex(text))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from penpot_telemetry.errors import DecodeError, LimitError
 from penpot_telemetry.wire.limits import Limits
 from penpot_telemetry.wire.payload import (
     MOST,
+    MOST_SUPERSEDED,
     EventsBatch,
     LegacyReport,
     Signature,
@@ -36,6 +38,7 @@ FULL = EventsBatch(
     digest=digest_events("AAQAAA"),
     totals=Totals(recorded=5, shipped=4, dropped=1, quarantined=0, pending=0),
     signature=Signature(bytes(range(32)), bytes(range(64))),
+    supersedes=(UUID(int=2), UUID(int=3)),
 )
 REPORT = LegacyReport("2.18.0", INSTANCE, {"total-users": 3, "nested": {"a": [1, None, "é"]}}, ["a@b.c"])
 
@@ -76,6 +79,7 @@ def test_a_body_begins_with_the_keys_of_penpot_in_its_order() -> None:
         "digest",
         "totals",
         "signature",
+        "supersedes",
     ]
 
 
@@ -103,7 +107,7 @@ def test_a_digest_is_of_the_text_as_it_was_sent() -> None:
 
 
 def test_what_nobody_here_knows_is_ignored_and_null_is_absence() -> None:
-    ours = ("batch_id", "batch_seq", "event_count", "digest", "totals", "signature")
+    ours = ("batch_id", "batch_seq", "event_count", "digest", "totals", "signature", "supersedes")
     nulls: dict[str, Any] = dict.fromkeys(ours)
     assert parse(body(something={"new": [1, 2, {"deep": 10**400}]}, **nulls)) == PLAIN
 
@@ -114,24 +118,10 @@ def test_any_uuid_is_an_instance(instance: str) -> None:
     assert batch.instance_id == UUID(instance)
 
 
-# Refusal
-
-WRONG: dict[str, list[Any]] = {
-    "version": [..., None, 5, "v" * 251],
-    "instance_id": [..., None, 5, "", "b6d7c1f4", "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c2g"],
-    "events": [..., None, 5, ["AAQA"]],
-    "batch_id": ["", 1, "x"],
+ODD: dict[str, list[Any]] = {
+    "batch_id": ["", 1, "x", ["x"]],
     "batch_seq": [-1, 1.5, "1", True, MOST + 1, 2**63, 10**400],
     "event_count": [-1, 1.5, "1", False, MOST + 1, 2**63],
-    "digest": [
-        "",
-        5,
-        "sha256:",
-        "sha256:" + "g" * 64,
-        "sha256:" + "0" * 63,
-        "md5:" + "0" * 64,
-        "sha256:" + "0" * 64 + "\n",
-    ],
     "totals": [
         5,
         [],
@@ -139,31 +129,102 @@ WRONG: dict[str, list[Any]] = {
         {"recorded": 1},
         {**dict.fromkeys(("recorded", "shipped", "dropped", "quarantined"), 1), "pending": -1},
     ],
-    "signature": [
-        "",
-        5,
-        {},
-        {"key": base64.b64encode(bytes(32)).decode()},
-        {"key": base64.b64encode(bytes(31)).decode(), "value": base64.b64encode(bytes(64)).decode()},
-        {"key": base64.b64encode(bytes(32)).decode(), "value": base64.b64encode(bytes(65)).decode()},
-        {"key": "*" * 44, "value": base64.b64encode(bytes(64)).decode()},
-    ],
 }
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [pytest.param(key, value, id=f"{key}-{i}") for key, values in WRONG.items() for i, value in enumerate(values)],
+    [pytest.param(key, value, id=f"{key}-{i}") for key, values in ODD.items() for i, value in enumerate(values)],
 )
-def test_a_key_that_does_not_hold_what_it_should_makes_a_wrong_shape(key: str, value: Any) -> None:
-    assert refuse(body(**{key: value})).reason == "wrong-shape"
+def test_an_odd_field_of_ours_counts_as_absent_and_is_named(key: str, value: Any) -> None:
+    batch = parse(body(**{key: value}))
+    absent: dict[str, Any] = {key: None}
+    assert batch == replace(FULL, **absent, ignored=(key.replace("_", "-"),))
 
 
-@pytest.mark.parametrize("key", ["stats", "subscriptions"])
-@pytest.mark.parametrize("value", [None, 5, "x", ...])
-def test_a_legacy_report_of_another_shape_is_refused(key: str, value: Any) -> None:
-    report = json.loads(build_legacy_report(REPORT)) | {key: value}
+VERSIONS = [
+    (..., "unknown"),
+    (None, "unknown"),
+    (5, "unknown"),
+    (["2.18.0"], "unknown"),
+    ("%version%", "%version%"),
+    ("v" * 250, "v" * 250),
+    ("v" * 251, "other"),
+]
+
+
+@pytest.mark.parametrize(("sent", "read"), VERSIONS)
+def test_a_body_is_not_refused_for_its_version(sent: Any, read: str) -> None:
+    assert parse(body(version=sent)).version == read
+    report = json.loads(build_legacy_report(REPORT)) | {"version": sent}
     data = json.dumps({key: value for key, value in report.items() if value is not ...}).encode()
+    assert parse(data).version == read
+
+
+@pytest.mark.parametrize("absent", [..., None])
+def test_a_report_without_stats_or_subscriptions_has_none(absent: Any) -> None:
+    report = json.loads(build_legacy_report(REPORT)) | {"stats": absent, "subscriptions": absent}
+    data = json.dumps({key: value for key, value in report.items() if value is not ...}).encode()
+    assert parse(data) == LegacyReport("2.18.0", INSTANCE, {}, [])
+
+
+def test_as_many_superseded_batches_are_read_as_may_be_named() -> None:
+    ids = tuple(UUID(int=number) for number in range(MOST_SUPERSEDED))
+    most = replace(PLAIN, supersedes=ids)
+    assert parse(build_events(most)) == most
+    assert refuse(build_events(replace(PLAIN, supersedes=(*ids, UUID(int=99))))).reason == "wrong-shape"
+
+
+# Refusal
+
+WRONG: dict[str, tuple[str, list[Any]]] = {
+    "instance_id": ("wrong-shape", [..., None, 5, "", "b6d7c1f4", "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c2g"]),
+    "events": ("wrong-shape", [..., None, 5, ["AAQA"]]),
+    "supersedes": ("wrong-shape", [5, "x", {}, [5], ["x"], [None], str(INSTANCE)]),
+    "digest": (
+        "wrong-digest",
+        [
+            "",
+            5,
+            "sha256:",
+            "sha256:" + "g" * 64,
+            "sha256:" + "0" * 63,
+            "md5:" + "0" * 64,
+            "sha256:" + "0" * 64 + "\n",
+        ],
+    ),
+    "signature": (
+        "bad-signature",
+        [
+            "",
+            5,
+            {},
+            {"key": base64.b64encode(bytes(32)).decode()},
+            {"key": base64.b64encode(bytes(31)).decode(), "value": base64.b64encode(bytes(64)).decode()},
+            {"key": base64.b64encode(bytes(32)).decode(), "value": base64.b64encode(bytes(65)).decode()},
+            {"key": "*" * 44, "value": base64.b64encode(bytes(64)).decode()},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        pytest.param(key, value, reason, id=f"{key}-{i}")
+        for key, (reason, values) in WRONG.items()
+        for i, value in enumerate(values)
+    ],
+)
+def test_a_key_that_a_body_cannot_do_without_or_that_guards_it_is_refused(key: str, value: Any, reason: str) -> None:
+    assert refuse(body(**{key: value})).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("stats", 5), ("stats", "x"), ("stats", []), ("subscriptions", 5), ("subscriptions", "x")]
+)
+def test_a_legacy_report_of_another_shape_is_refused(key: str, value: Any) -> None:
+    data = json.dumps(json.loads(build_legacy_report(REPORT)) | {key: value}).encode()
     assert refuse(data).reason == "wrong-shape"
 
 
@@ -179,7 +240,7 @@ def test_a_legacy_report_of_another_shape_is_refused(key: str, value: Any) -> No
         (b'{"type":"telemetry-events","x":Infinity}', "not-json"),
         (b'{"type":"\xff"}', "not-json"),
         (b'{"type":"\xed\xa0\xbd"}', "not-json"),
-        (b'{"type":"\\ud800"}', "not-json"),
+        (b'{"type":"\\ud800"}', "unknown-type"),
         (b'\xef\xbb\xbf{"type":"telemetry-events"}', "not-json"),
         ('{"type":"telemetry-events"}'.encode("utf-16"), "not-json"),
         (b"null", "wrong-shape"),
@@ -197,7 +258,13 @@ def test_each_reason_has_its_word(data: bytes, reason: str) -> None:
 
 
 def test_no_message_repeats_what_the_body_says() -> None:
-    for data in (body(version=["s3cret"]), b'{"type":"s3cret"}', body(batch_id="s3cret"), b's3cret{"type"'):
+    for data in (
+        body(instance_id="s3cret"),
+        b'{"type":"s3cret"}',
+        body(supersedes=["s3cret"]),
+        body(digest="s3cret"),
+        b's3cret{"type"',
+    ):
         assert "s3cret" not in str(refuse(data))
 
 

@@ -13,6 +13,15 @@ SENDER = {
     "penpot_telemetry.wire": {"penpot_telemetry.errors"},
     "penpot_telemetry.events": {"penpot_telemetry.errors"},
     "penpot_telemetry.config": {"penpot_telemetry.errors", "penpot_telemetry.wire"},
+    "penpot_telemetry.vocabulary": set(),
+    "penpot_telemetry.user_agents": {"penpot_telemetry.vocabulary"},
+    "penpot_telemetry.context_values": {
+        "penpot_telemetry.errors",
+        "penpot_telemetry.events",
+        "penpot_telemetry.user_agents",
+        "penpot_telemetry.vocabulary",
+        "penpot_telemetry.wire",
+    },
 }
 LOW = set(SENDER)
 STAGES = ("anonymise", "store", "outbox", "send", "embedded", "simulate")
@@ -58,9 +67,9 @@ def test_imports_of_the_sender_go_down_only(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(RECEIVER_TREES))
-def test_the_receiver_knows_the_wire_and_the_events_only(module: str) -> None:
+def test_the_receiver_knows_the_wire_the_events_and_the_rule_for_their_context_only(module: str) -> None:
     tree = RECEIVER_TREES[module]
-    allowed = ("penpot_telemetry.wire", "penpot_telemetry.events", "penpot_telemetry.errors")
+    allowed = tuple(f"penpot_telemetry.{name}" for name in ("wire", "events", "errors", "context_values"))
     for name in imported(tree):
         if name.startswith("penpot_telemetry"):
             assert name.startswith(allowed), f"{module} imports {name}"

@@ -12,10 +12,11 @@ import pytest
 
 from penpot_telemetry.config import Endpoint, Settings, parse_endpoint
 from penpot_telemetry.errors import DecodeError, TelemetryError
-from penpot_telemetry.send import Answer, fetch_received, judge, open_session, post_batch
+from penpot_telemetry.send import Answer, Sent, fetch_received, judge, open_session, post_batch
 from tests.conftest import Receiver
 
 BODY = b'{"type":"telemetry-events"}'
+SENT = Sent(BODY, UUID(int=7), "sha256:7")
 SETTINGS = Settings(
     telemetry=True,
     audit_log=False,
@@ -33,7 +34,7 @@ def post(endpoint: Endpoint | str, settings: Settings = SETTINGS) -> Answer:
     if isinstance(endpoint, str):
         endpoint = parse_endpoint(endpoint)
     with open_session(endpoint) as session:
-        return post_batch(session, endpoint, BODY, settings)
+        return post_batch(session, endpoint, SENT, settings)
 
 
 # -- outcomes --------------------------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ def test_a_stop_ends_the_repetitions(receiver: Receiver) -> None:
     receiver.reply = lambda _: (503, b"")
     endpoint = parse_endpoint(receiver.url)
     with open_session(endpoint) as session:
-        post_batch(session, endpoint, BODY, SETTINGS, stopped=lambda: True)
+        post_batch(session, endpoint, SENT, SETTINGS, stopped=lambda: True)
     assert len(receiver.bodies) == 1
 
 
@@ -179,8 +180,8 @@ def test_no_cookie_is_kept(receiver: Receiver) -> None:
     receiver.extra = {"Set-Cookie": "id=1"}
     endpoint = parse_endpoint(receiver.url)
     with open_session(endpoint) as session:
-        post_batch(session, endpoint, BODY, SETTINGS)
-        post_batch(session, endpoint, BODY, SETTINGS)
+        post_batch(session, endpoint, SENT, SETTINGS)
+        post_batch(session, endpoint, SENT, SETTINGS)
     assert "Cookie" not in receiver.headers[1]
 
 
@@ -195,18 +196,18 @@ def test_the_proxy_of_the_environment_is_used(receiver: Receiver, monkeypatch: p
 
 def test_a_receipt_keeps_its_known_fields_only() -> None:
     content = json.dumps({"status": "accepted", "events": 3, "x": "y", "batch-id": None, "reason": ["z"]}).encode()
-    assert judge(200, content, "u").receipt == {"status": "accepted", "events": 3, "http-status": 200}
+    assert judge(200, content, "u", SENT).receipt == {"status": "accepted", "events": 3, "http-status": 200}
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'"accepted"'])
 def test_an_answer_that_is_no_receipt_is_a_success_all_the_same(content: bytes) -> None:
-    answer = judge(200, content, "u")
+    answer = judge(200, content, "u", SENT)
     assert (answer.outcome, answer.receipt) == ("accepted", {"status": 200})
 
 
 def test_a_receipt_cannot_smuggle_control_characters_or_length() -> None:
     hostile = json.dumps({"status": "a\x00b\x1b[31m\ud800", "reason": "r" * 10_000, "events": 10**400}).encode()
-    receipt = judge(200, hostile, "u").receipt
+    receipt = judge(200, hostile, "u", SENT).receipt
     assert receipt["status"] == "ab[31m"
     assert receipt["reason"] == "r" * 300
     json.dumps(receipt).encode()

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from penpot_telemetry.anonymise import anonymise
+from penpot_telemetry.context_values import reduce_context
 from penpot_telemetry.events import CONTEXT_KEYS, FRONTEND_TYPES, ZERO_UUID
 from penpot_telemetry.simulate import Fleet, FleetSpec, demo_fleet
 from penpot_telemetry.simulate.habits import FEATURE_NAMES, HOLIDAYS
@@ -102,13 +103,18 @@ def test_rows_and_columns_are_what_the_safe_sets_leave_of_the_audit_events() -> 
             )
 
 
-def test_the_anonymiser_makes_the_rows_of_the_audit_events() -> None:
+def test_the_anonymiser_makes_the_rows_of_the_audit_events_and_shortens_their_user_agents() -> None:
     fleet = Fleet(SMALL)
     for plan in fleet.plans():
         for event, row in zip(fleet.audit_events(plan), fleet.rows(plan, "first"), strict=True):
             kept = anonymise(event)
             assert (kept.name, kept.type, kept.profile_id.bytes) == (row.name, row.type, row.profile_id)
-            assert dict(kept.context) == plain(row.context)
+            context = plain(row.context)
+            assert isinstance(context, dict)
+            assert {*kept.changed} <= {"client-user-agent"}
+            assert kept.context == reduce_context(event.origin, context).context
+            assert kept.context.keys() == context.keys()
+            assert all(kept.context[key] == value for key, value in context.items() if key not in kept.changed)
 
 
 @pytest.mark.parametrize("wrong", [{"send_hours": 5}, {"sizes": (3, 0)}, {"days": 0}, {"page": 0}])

@@ -1,14 +1,13 @@
 """What each tag means, in both directions: Penpot's own tags and those of the format. The tables are at the foot."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
 from penpot_telemetry.errors import DecodeError, LimitError
-from penpot_telemetry.wire.fressian import values
+from penpot_telemetry.wire.fressian import codes, values
 from penpot_telemetry.wire.fressian.reader import Reader, ReadHandler
 from penpot_telemetry.wire.fressian.values import Value, as_key
 from penpot_telemetry.wire.fressian.writer import WRITE_ATOMS, WriteHandler, Writer
@@ -204,6 +203,14 @@ def _write_uri(writer: Writer, uri: values.Uri) -> None:
 
 
 def _read_vector(reader: Reader) -> list[Value]:
+    return _read_items(reader)
+
+
+def _read_items(reader: Reader) -> list[Value]:
+    """The items of a list, none for nil: Penpot reads these tags with functions that take nil for an empty list."""
+    if reader.data[reader.pos] == codes.NULL:
+        reader.pos += 1
+        return []
     return reader.read_items()
 
 
@@ -213,7 +220,7 @@ def _write_vector(writer: Writer, items: list[Value]) -> None:
 
 
 def _read_seq(reader: Reader) -> tuple[Value, ...]:
-    return tuple(reader.read_items())
+    return tuple(_read_items(reader))
 
 
 def _write_seq(writer: Writer, items: tuple[Value, ...]) -> None:
@@ -249,7 +256,8 @@ def _write_map(writer: Writer, mapping: dict[Value, Value]) -> None:
 
 
 def _read_linked_map(reader: Reader) -> values.LinkedMap:
-    return values.LinkedMap(zip(*_read_entries(reader), strict=True))
+    start = reader.pos
+    return values.LinkedMap(zip(*_split_entries(_read_items(reader), start), strict=True))
 
 
 def _write_linked_map(writer: Writer, mapping: values.LinkedMap) -> None:
@@ -258,17 +266,13 @@ def _write_linked_map(writer: Writer, mapping: values.LinkedMap) -> None:
 
 
 def _read_java_map(reader: Reader) -> values.JavaMap:
-    return values.JavaMap(zip(*_read_entries(reader), strict=True))
+    start = reader.pos
+    return values.JavaMap(zip(*_split_entries(reader.read_items(), start), strict=True))
 
 
 def _write_java_map(writer: Writer, mapping: values.JavaMap) -> None:
     writer.begin_struct("map", 1)
     writer.write_items([part for key, entry in mapping.items() for part in (values.from_key(key), entry)])
-
-
-def _read_entries(reader: Reader) -> tuple[list[Value], list[Value]]:
-    start = reader.pos
-    return _split_entries(reader.read_items(), start)
 
 
 def _split_entries(items: list[Value], start: int) -> tuple[list[Value], list[Value]]:
@@ -283,11 +287,22 @@ def _split_entries(items: list[Value], start: int) -> tuple[list[Value], list[Va
 # ---------------------------------------------------------------------------------------------------- sets
 
 
-def _read_set(reader: Reader, kind: Callable[[Iterable[Value]], values.Set] = values.Set) -> values.Set:
-    start = reader.pos
-    keys = [as_key(item) for item in reader.read_items()]
+def _read_set(reader: Reader) -> values.Set:
+    return values.Set(_distinct(reader.pos, _read_items(reader)))
+
+
+def _read_linked_set(reader: Reader) -> values.LinkedSet:
+    return values.LinkedSet(_distinct(reader.pos, _read_items(reader)))
+
+
+def _read_java_set(reader: Reader) -> values.JavaSet:
+    return values.JavaSet(_distinct(reader.pos, reader.read_items()))
+
+
+def _distinct(start: int, items: list[Value]) -> list[Value]:
+    keys = [as_key(item) for item in items]
     _refuse_flood(keys, start)
-    return kind(keys)
+    return keys
 
 
 def _write_set(writer: Writer, members: values.Set) -> None:
@@ -382,8 +397,8 @@ READ: dict[Value, ReadHandler] = {
     "linked/map": _read_linked_map,
     "map": _read_java_map,
     "clj/set": _read_set,
-    "linked/set": partial(_read_set, kind=values.LinkedSet),
-    "set": partial(_read_set, kind=values.JavaSet),
+    "linked/set": _read_linked_set,
+    "set": _read_java_set,
     "long[]": partial(_read_array, of="long", kind=int),
     "double[]": partial(_read_array, of="double", kind=float),
     "boolean[]": partial(_read_array, of="boolean", kind=bool),

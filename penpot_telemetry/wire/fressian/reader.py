@@ -6,7 +6,7 @@ remain before memory is taken; depth, strings, the memory of the values and what
 
 from collections.abc import Callable, Mapping
 from struct import unpack_from
-from typing import NoReturn, TypeAlias
+from typing import Literal, NamedTuple, NoReturn, TypeAlias
 
 from penpot_telemetry.errors import DecodeError, LimitError
 from penpot_telemetry.wire.fressian import codes
@@ -22,9 +22,56 @@ One byte can stand for an empty map of 64 bytes, or for a cached list of a milli
 enough. A batch of 10,000 events weighs about 40 MiB.
 """
 
-_ITEM = 64
-_STRUCT = 192
+ITEM = 64
+STRUCT = 192
 _BLOCK = 32
+
+Defect = Literal["wrong-type", "too-long", "too-deep"]
+"""What can be wrong with a value whose end can be found all the same."""
+
+
+class TooDeepError(LimitError):
+    """Values are nested deeper than the cap."""
+
+
+class DefectError(LimitError):
+    """A reference to a value that was not taken when it was written out."""
+
+    def __init__(self, defect: Defect, offset: int) -> None:
+        super().__init__(f"a reference to a value that is {defect}", offset)
+        self.defect: Defect = defect
+
+
+class Defective(NamedTuple):
+    """In a slot of the priority cache: what is left of a value that was not taken. Only `lenient` puts one there."""
+
+    value: Value
+    defect: Defect
+    weight: int
+
+
+def defect_of(error: DecodeError | RecursionError) -> Defect:
+    """What is wrong with the value at which reading stopped."""
+    if isinstance(error, DefectError):
+        return error.defect
+    if isinstance(error, TooDeepError | RecursionError):
+        return "too-deep"
+    return "too-long" if isinstance(error, LimitError) else "wrong-type"
+
+
+class Mark(NamedTuple):
+    """A place in a message, and all that reading on from there changes."""
+
+    pos: int
+    cache: list[tuple[Value, int] | None]
+    slots: int
+    structs: list[tuple["ReadHandler | None", Value, int]]
+    tags: int
+    depth: int
+    room: int
+    repeats: int
+    resets: int
+    base: int
 
 
 class Reader:
@@ -69,7 +116,7 @@ class Reader:
             # A code was to be read where the data ends; every other length is checked where it is declared.
             raise self._ends_early(self.end) from None
         except RecursionError:
-            raise LimitError("values are nested deeper than the stack allows", self.pos) from None
+            raise TooDeepError("values are nested deeper than the stack allows", self.pos) from None
 
     def read_object(self) -> Value:
         """The next value, whatever it is."""
@@ -139,7 +186,7 @@ class Reader:
     def read_values(self, count: int) -> list[Value]:
         """Exactly `count` values, one level down."""
         self.enter()
-        self.take(count * _ITEM)
+        self.take(count * ITEM)
         data, read = self.data, _READ
         items = []
         for _ in range(count):
@@ -160,11 +207,93 @@ class Reader:
         """One level down."""
         self._depth -= 1
         if self._depth < 0:
-            raise LimitError(f"values are nested deeper than {self.limits.depth} levels", self.pos)
+            raise TooDeepError(f"values are nested deeper than {self.limits.depth} levels", self.pos)
 
     def leave(self) -> None:
         """One level up."""
         self._depth += 1
+
+    def mark(self) -> Mark:
+        """The place where the reader stands."""
+        return Mark(
+            self.pos,
+            self._cache,
+            len(self._cache),
+            self._structs,
+            len(self._structs),
+            self._depth,
+            self._room,
+            self._repeats,
+            self._resets,
+            self._base,
+        )
+
+    def go_back(self, mark: Mark) -> None:
+        """To a place from before, as if nothing had been read since."""
+        self.pos, self._depth, self._room, self._repeats = mark.pos, mark.depth, mark.room, mark.repeats
+        self._resets, self._base = mark.resets, mark.base
+        self._cache, self._structs = mark.cache, mark.structs
+        del self._cache[mark.slots :], self._structs[mark.tags :]
+
+    def release(self, mark: Mark) -> None:
+        """Give back the memory of what was read since, but for what the caches keep of it.
+
+        A value in a cache weighs what its references repeat, which may be far more than the memory that it took.
+        """
+        kept = self._cache[mark.slots :] if self._cache is mark.cache else self._cache
+        weights = (entry[0].weight if type(entry[0]) is Defective else entry[1] for entry in kept if entry is not None)
+        self._room = mark.room - min(mark.room - self._room, sum(weights))
+        self._repeats = mark.repeats
+
+    def pass_resets(self, code: int) -> int:
+        """Pass over resets and footers, any number of them; returns the code of the value that follows."""
+        while code in {codes.RESET_CACHES, codes.FOOTER}:
+            self.take(ITEM)
+            if code == codes.FOOTER:
+                _check_footer(self)
+            self._cache, self._structs = [], []
+            self._resets += 1
+            code = self.data[self.pos]
+            self.pos += 1
+        return code
+
+    def struct_at(self, code: int) -> tuple[ReadHandler | None, Value, int] | None:
+        """The handler, tag and declared count of a struct that begins with this code, read already; None for others."""
+        if code == codes.STRUCTTYPE:
+            return self.read_tag()
+        if codes.STRUCT_PACKED <= code < codes.STRUCT_PACKED + codes.PACKED_STRUCTS:
+            return self.struct_of(code - codes.STRUCT_PACKED)
+        return self.struct_of(self.read_int()) if code == codes.STRUCT else None
+
+    def read_tag(self) -> tuple[ReadHandler | None, Value, int]:
+        """A new tag, and a place for it among the structs."""
+        tag = self.read_component()
+        start = self.pos
+        count = self.read_int()
+        if count < 0:
+            raise DecodeError(f"a struct of {count} components", start)
+        handler = self.handlers.get(tag) if type(tag) is str else None
+        self._structs.append((handler, tag, count))
+        return handler, tag, count
+
+    def struct_of(self, slot: int) -> tuple[ReadHandler | None, Value, int]:
+        """A tag met before."""
+        if not 0 <= slot < len(self._structs):
+            raise DecodeError(f"struct reference {slot} of {len(self._structs)}", self.pos - 1)
+        return self._structs[slot]
+
+    def slot_at(self, code: int) -> int | None:
+        """The slot that a reference of this code names, read already; None for other codes."""
+        if codes.CACHE_REF_PACKED <= code < codes.CACHE_REF_PACKED + codes.PACKED_REFS:
+            return code - codes.CACHE_REF_PACKED
+        return self.read_int() if code == codes.CACHE_REF else None
+
+    def kept_at(self, slot: int) -> tuple[Value, int]:
+        """What a slot of the priority cache holds, and its weight."""
+        kept = self._cache[slot] if 0 <= slot < len(self._cache) else None
+        if kept is None:
+            raise _bad_ref(self, slot)
+        return kept
 
     @property
     def cached(self) -> tuple[int, int, int]:
@@ -177,13 +306,13 @@ class Reader:
 
     def put_keyword(self, name: str) -> None:
         """What reading a keyword to be kept, its name written out and kept too, leaves behind."""
-        self.take(_STRUCT + 2 * _ITEM)
-        self._cache += ((Keyword(name), _ITEM), (name, _ITEM))
+        self.take(STRUCT + 2 * ITEM)
+        self._cache += ((Keyword(name), ITEM), (name, ITEM))
 
     def put_name(self, name: str) -> None:
         """What reading a string to be kept leaves behind."""
-        self.take(_ITEM)
-        self._cache.append((name, _ITEM))
+        self.take(ITEM)
+        self._cache.append((name, ITEM))
 
     def struct_code(self, tag: str) -> int:
         """The code of one byte that a struct of this tag begins with now, or -1."""
@@ -259,14 +388,14 @@ def _read_string_packed(reader: Reader, code: int) -> str:
     stop = reader.pos = start + code - codes.STRING_PACKED
     if stop > reader.end:
         raise reader._ends_early(start)
-    return _decode_text(reader.data[start:stop], start)
+    return decode_text(reader.data[start:stop], start)
 
 
 def _read_string(reader: Reader, _code: int) -> str:
     size = _read_size(reader)
     start = reader.pos
     stop = reader.pos = start + size
-    return _decode_text(reader.data[start:stop], start)
+    return decode_text(reader.data[start:stop], start)
 
 
 def _read_string_chunks(reader: Reader, code: int) -> str:
@@ -284,8 +413,8 @@ def _read_string_chunks(reader: Reader, code: int) -> str:
             raise LimitError(f"a string is longer than {reader.limits.string} bytes", start)
         parts.append(reader._slice(size))
         if code != codes.STRING_CHUNK:
-            return _decode_text(b"".join(parts), start)
-        reader.take(_ITEM)
+            return decode_text(b"".join(parts), start)
+        reader.take(ITEM)
         code = reader.data[reader.pos]
         reader.pos += 1
 
@@ -310,7 +439,7 @@ def _read_bytes_chunks(reader: Reader, code: int) -> bytes:
         parts.append(reader._slice(size))
         if code == codes.BYTES:
             return b"".join(parts)
-        reader.take(_ITEM)
+        reader.take(ITEM)
         code = reader.data[reader.pos]
         reader.pos += 1
 
@@ -325,7 +454,7 @@ def _read_size(reader: Reader) -> int:
     return size
 
 
-def _decode_text(raw: bytes, start: int) -> str:
+def decode_text(raw: bytes, start: int) -> str:
     """CESU-8: each half of a surrogate pair in three bytes of its own, and no sequence of four."""
     try:
         text = raw.decode()
@@ -371,13 +500,13 @@ def _read_list_closed(reader: Reader, _code: int) -> list[Value]:
     items: list[Value] = []
     append = items.append
     while True:
-        reader.take(_BLOCK * _ITEM)
+        reader.take(_BLOCK * ITEM)
         for unused in range(_BLOCK, 0, -1):
             pos = reader.pos
             code = data[pos]
             reader.pos = pos + 1
             if code == codes.END_COLLECTION:
-                reader._room += unused * _ITEM
+                reader._room += unused * ITEM
                 reader._depth += 1
                 return items
             append(read[code](reader, code))
@@ -390,7 +519,7 @@ def _read_list_open(reader: Reader, _code: int) -> list[Value]:
         if reader.data[reader.pos] == codes.END_COLLECTION:
             reader.pos += 1
             break
-        reader.take(_ITEM)
+        reader.take(ITEM)
         items.append(reader.read_object())
     reader._depth += 1
     return items
@@ -404,7 +533,7 @@ def _read_put(reader: Reader, _code: int) -> Value:
     start, room, repeats = reader.pos, reader._room, reader._repeats
     cache, slot = reader._cache, len(reader._cache)
     cache.append(None)
-    reader.take(_ITEM)
+    reader.take(ITEM)
     value = reader.read_component()
     if reader._cache is not cache:
         raise DecodeError("the caches are reset inside a value that is to be kept", start)
@@ -421,6 +550,8 @@ def _read_ref_packed(reader: Reader, code: int) -> Value:
     # A value kept once and named a million times is a million values to whoever walks over the result.
     repeats = reader._repeats = reader._repeats + kept[1]
     if repeats > MEMORY:
+        if type(kept[0]) is Defective:  # its weight is more than may be repeated, so that it is looked for here only
+            raise DefectError(kept[0].defect, reader.pos - 1)
         raise LimitError(f"references repeat more than {MEMORY} bytes", reader.pos - 1)
     return kept[0]
 
@@ -446,15 +577,16 @@ def _read_core(reader: Reader, code: int) -> Value:
     return _read_struct(reader, reader.handlers.get(tag), tag, count)
 
 
+def core_struct(reader: Reader, code: int) -> tuple[ReadHandler | None, Value, int] | None:
+    """The handler, tag and count of a struct whose tag has a code of its own; None for other codes."""
+    if code not in _CORE:
+        return None
+    tag, count = _CORE[code]
+    return reader.handlers.get(tag), tag, count
+
+
 def _read_struct_type(reader: Reader, _code: int) -> Value:
-    tag = reader.read_component()
-    start = reader.pos
-    count = reader.read_int()
-    if count < 0:
-        raise DecodeError(f"a struct of {count} components", start)
-    handler = reader.handlers.get(tag) if type(tag) is str else None
-    reader._structs.append((handler, tag, count))
-    return _read_struct(reader, handler, tag, count)
+    return _read_struct(reader, *reader.read_tag())
 
 
 def _read_struct_packed(reader: Reader, code: int) -> Value:
@@ -466,14 +598,11 @@ def _read_struct_packed(reader: Reader, code: int) -> Value:
 
 
 def _read_struct_ref(reader: Reader, _code: int) -> Value:
-    slot = reader.read_int()
-    if slot < 0:
-        raise DecodeError(f"struct reference {slot} is negative", reader.pos - 1)
-    return _read_struct_packed(reader, codes.STRUCT_PACKED + slot)
+    return _read_struct(reader, *reader.struct_of(reader.read_int()))
 
 
 def _read_struct(reader: Reader, handler: ReadHandler | None, tag: Value, count: int) -> Value:
-    reader.take(_STRUCT)
+    reader.take(STRUCT)
     if handler is not None:
         return handler(reader)  # which knows its components: the declared count is ignored
     if count > reader.end - reader.pos:
@@ -486,14 +615,7 @@ def _read_struct(reader: Reader, handler: ReadHandler | None, tag: Value, count:
 
 def _read_between(reader: Reader, code: int) -> Value:
     """Resets and footers, any number of them (a loop, not recursion), then the value that follows."""
-    while code in {codes.RESET_CACHES, codes.FOOTER}:
-        reader.take(_ITEM)
-        if code == codes.FOOTER:
-            _check_footer(reader)
-        reader._cache, reader._structs = [], []
-        reader._resets += 1
-        code = reader.data[reader.pos]
-        reader.pos += 1
+    code = reader.pass_resets(code)
     return _READ[code](reader, code)
 
 
@@ -536,6 +658,8 @@ _CONSTANTS = {
     codes.DOUBLE_1: 1.0,
 }
 
+_ATOMS = frozenset((*_CONSTANTS, codes.INT, codes.FLOAT, codes.DOUBLE, codes.MINUS_ONE))
+
 _CORE = {code: tag_and_count for tag_and_count, code in codes.CORE_TAGS.items()}
 
 _Read: TypeAlias = Callable[[Reader, int], Value]
@@ -572,5 +696,10 @@ _BY_CODE: dict[int, _Read] = {
     codes.RESET_CACHES: _read_between,
     codes.MINUS_ONE: _read_minus_one,
 }
+
+READ_ATOM: dict[int, _Read] = {
+    code: read for code, read in _BY_CODE.items() if code < codes.CACHE_REF_PACKED or code in _ATOMS
+}
+"""The codes of values without parts whose width their code tells: numbers, booleans and nil."""
 
 _READ: list[_Read] = [_BY_CODE.get(code, _read_reserved) for code in range(256)]

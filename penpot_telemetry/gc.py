@@ -1,0 +1,57 @@
+"""Garbage collection: the oldest rows above the cap go, and rows past their days, each counted as dropped.
+
+Each step looks at the rows and deletes in one snapshot, so that a row that Penpot has just written is counted before
+it is dropped. Rows of the batch in the outbox are never taken.
+"""
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from psycopg import Connection
+
+from penpot_telemetry import account, outbox, store
+from penpot_telemetry.anonymise import truncate_day
+from penpot_telemetry.config import Settings
+from penpot_telemetry.lease import Lease
+
+GC_STEP = 10_000
+"""Rows that one transaction of gc deletes: short enough for nobody to wait, and a place to stop."""
+
+
+def collect_garbage(held: Lease, settings: Settings, now: datetime, present: int) -> int:
+    """Drops rows older than the retention, then the oldest above the cap, and says how many.
+
+    `present`: the rows that a look has just found.
+    """
+    dropped = 0
+    if (before := retention_start(settings, now)) is not None:
+        while step := held.step(lambda: drop_oldest(held.conn, GC_STEP, before), snapshot=True):
+            dropped += step
+    excess = find_excess(settings, present - dropped, outbox.fetch_page(held.conn))
+    for limit in [GC_STEP] * (excess // GC_STEP) + [excess % GC_STEP]:
+        if limit:
+            dropped += held.step(partial(drop_oldest, held.conn, limit), snapshot=True)
+    return dropped
+
+
+def retention_start(settings: Settings, now: datetime) -> datetime | None:
+    """The first instant that is kept, or None when everything is."""
+    if settings.retention_days is None:
+        return None
+    return truncate_day(now, "now") - timedelta(days=settings.retention_days)
+
+
+def find_excess(settings: Settings, present: int, page: outbox.Page | None) -> int:
+    """How many events there are above the cap; the batch in the outbox counts and stays."""
+    pending = present + (page.event_count if page else 0)
+    return min(present, max(0, pending - settings.cap_rows))
+
+
+def drop_oldest(conn: Connection, limit: int, before: datetime | None = None) -> int:
+    """One step: deletes the oldest rows and counts them as dropped. To be called in a snapshot."""
+    account.enter(conn)
+    ids, count = store.delete_oldest(conn, limit, before)
+    if count:
+        outbox.take(conn, ids)
+        outbox.add(conn, dropped=count)
+    return count

@@ -1,0 +1,65 @@
+-- Rows are known by their ids. What entered and was not taken must be in audit_log: a row that is not was deleted by
+-- somebody else, and a row of audit_log that never entered was written by Penpot since.
+
+CREATE TABLE penpot_telemetry.entered (
+    ids      uuid[] NOT NULL,
+    recorded bigint NOT NULL DEFAULT 0 CHECK (recorded >= 0)
+);
+ALTER TABLE penpot_telemetry.entered ALTER COLUMN ids SET STORAGE EXTERNAL;
+COMMENT ON TABLE penpot_telemetry.entered IS 'ids of rows that entered: one row a recording, and one a look at audit_log';
+COMMENT ON COLUMN penpot_telemetry.entered.recorded IS 'events of this recording that state.recorded does not count yet';
+
+CREATE TABLE penpot_telemetry.taken (
+    ids uuid[] NOT NULL
+);
+ALTER TABLE penpot_telemetry.taken ALTER COLUMN ids SET STORAGE EXTERNAL;
+COMMENT ON TABLE penpot_telemetry.taken IS 'ids of rows that the sender itself took out: into a batch, into quarantine, or dropped: one row a recording, summed up now and then';
+
+CREATE TABLE penpot_telemetry.changed (
+    key    text   NOT NULL,
+    events bigint NOT NULL
+);
+COMMENT ON TABLE penpot_telemetry.changed IS 'events whose context value under this key was shortened, replaced by other, or dropped';
+
+ALTER TABLE penpot_telemetry.state
+    ADD COLUMN instance_origin  text        NULL,
+    ADD COLUMN lease_owner      uuid        NULL,
+    ADD COLUMN lease_since      timestamptz NULL,
+    ADD COLUMN lease_until      timestamptz NULL,
+    ADD COLUMN lease_pid        integer     NULL,
+    ADD COLUMN lease_started_at timestamptz NULL,
+    ADD COLUMN receipts_from    text        NULL,
+    ADD COLUMN verified_seq     bigint      NOT NULL DEFAULT 0,
+    ADD COLUMN report_sent_on   date        NULL;
+COMMENT ON COLUMN penpot_telemetry.state.lease_started_at IS 'when the backend lease_pid started: together they name one connection';
+COMMENT ON COLUMN penpot_telemetry.state.receipts_from IS 'the address that gave the last receipt: from it nothing but a receipt counts';
+COMMENT ON COLUMN penpot_telemetry.state.verified_seq IS 'up to this batch the ledger agrees with the receiver''s';
+
+-- A part of a refused batch names all batches that it was a part of. What version 1 split used another way to end an id.
+ALTER TABLE penpot_telemetry.outbox DROP COLUMN half_of, DROP COLUMN suspect, ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
+ALTER TABLE penpot_telemetry.segment DROP COLUMN half_of, DROP COLUMN suspect, ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
+ALTER TABLE penpot_telemetry.quarantine ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN penpot_telemetry.segment.supersedes IS 'batches that held these rows and were refused; they may arrive late';
+
+-- What version 1 counted, held against the rows once more, and then known by id.
+UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM penpot_telemetry.tally);
+DROP TABLE penpot_telemetry.tally;
+INSERT INTO penpot_telemetry.entered (ids)
+SELECT array_agg(id) FROM audit_log
+WHERE source IN ('telemetry', 'telemetry:backend', 'telemetry:frontend')
+  AND id NOT IN (SELECT unnest(row_ids) FROM penpot_telemetry.outbox)
+  AND EXISTS (SELECT FROM penpot_telemetry.state WHERE recorded + adopted > 0)  -- in a new schema the first look adopts
+HAVING count(*) > 0;
+UPDATE penpot_telemetry.state SET
+    adopted = adopted + greatest(0, surplus),
+    missing = missing + greatest(0, -surplus)
+FROM (
+    SELECT (SELECT coalesce(sum(cardinality(ids)), 0) FROM penpot_telemetry.entered)
+         + (SELECT coalesce(sum(event_count), 0) FROM penpot_telemetry.outbox)
+         - (recorded + adopted - shipped - dropped - quarantined - missing) AS surplus
+    FROM penpot_telemetry.state
+) found;
+
+-- A part of a batch that arrived whole has no sequence number of its own.
+DROP INDEX penpot_telemetry.ledger_seq;
+CREATE UNIQUE INDEX ledger_seq ON penpot_telemetry.ledger (seq) WHERE outcome <> 'refused' AND NOT receipt ? 'duplicate-of';
