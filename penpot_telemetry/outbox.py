@@ -504,12 +504,15 @@ def settle_arrived(conn: Connection, batch_id: UUID) -> int:
 
 _CHOSEN = "%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])"
 _PUT_BACK = f"""
-WITH released AS (DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN} RETURNING id, "row", supersedes),
-     stored AS (
-         INSERT INTO audit_log SELECT r.* FROM released, jsonb_populate_record(NULL::audit_log, "row") r RETURNING id
-     )
-SELECT array_agg(id)::text, supersedes, count(*) FROM released WHERE id IN (SELECT id FROM stored) GROUP BY supersedes
+WITH chosen AS (
+    SELECT id, "row", supersedes FROM penpot_telemetry.quarantine q
+    WHERE ({_CHOSEN}) AND NOT EXISTS (SELECT FROM audit_log a WHERE a.id = q.id)
+), stored AS (
+    INSERT INTO audit_log SELECT r.* FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r RETURNING id
+), released AS (DELETE FROM penpot_telemetry.quarantine WHERE id IN (SELECT id FROM chosen))
+SELECT array_agg(id)::text, supersedes, count(*) FROM chosen WHERE id IN (SELECT id FROM stored) GROUP BY supersedes
 """  # noqa: S608  our own constant
+"""A row whose id is in `audit_log` again stays in quarantine: somebody stored it anew, and it must not go twice."""
 
 
 def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:

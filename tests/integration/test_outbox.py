@@ -392,6 +392,21 @@ def test_a_retried_row_is_as_it_was_and_is_shipped(
     assert (state.shipped, state.quarantined, state.missing) == (8, 0, 0)
 
 
+def test_a_row_that_is_in_the_table_again_stays_in_quarantine_and_blocks_no_other(
+    conn: Connection, shipping: Settings, with_one_aside: UUID
+) -> None:
+    conn.execute(
+        "INSERT INTO audit_log (id, name, type, profile_id, source) "
+        "VALUES (%s, 'n', 'action', gen_random_uuid(), 'telemetry')",
+        (with_one_aside,),
+    )
+    assert quarantine.retry(conn) == 0
+    assert [row.id for row in outbox.read_quarantine(conn)] == [with_one_aside]
+    assert read_status(conn, shipping).adds_up
+    conn.execute("DELETE FROM audit_log")
+    assert quarantine.retry(conn) == 1
+
+
 def test_a_dropped_row_counts_as_dropped(conn: Connection, shipping: Settings, with_one_aside: UUID) -> None:
     assert quarantine.drop(conn, [UUID(int=1)]) == 0
     assert quarantine.drop(conn) == 1
