@@ -11,6 +11,7 @@ from psycopg import Connection
 
 from penpot_telemetry import outbox
 from penpot_telemetry.events import SHIPPED_SOURCES
+from penpot_telemetry.rows import ID_BYTES
 
 _KNOWN = """
 known AS MATERIALIZED (
@@ -51,7 +52,6 @@ WITH entered AS (DELETE FROM penpot_telemetry.entered RETURNING recorded),
      taken AS (DELETE FROM penpot_telemetry.taken)
 UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM entered)
 """
-UUID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Observation:
     @property
     def waiting(self) -> int:
         """How many rows wait to be put into a batch."""
-        return len(self.fresh) // UUID_BYTES
+        return len(self.fresh) // ID_BYTES
 
 
 def observe(conn: Connection, *, has_schema: bool = True) -> Observation:

@@ -18,14 +18,14 @@ from penpot_telemetry.wire.batch import EventRow
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """The `events` text of a batch, and beside it the 16 bytes of the id of each row in it, in their order.
+    """The `events` text of a batch, and beside it the reference of each row in it, in their order.
 
-    `odd` are the ids of rows that cannot be sent, with the reason; `changed` counts the events whose value under a
-    context key was changed; `version` is the newest version of Penpot that a row names.
+    `odd` are the references of rows that cannot be sent, with the reason; `changed` counts the events whose value under
+    a context key was changed; `version` is the newest version of Penpot that a row names.
     """
 
     events: str
-    ids: Sequence[bytes]
+    refs: Sequence[bytes]
     odd: Sequence[tuple[bytes, str]]
     changed: Mapping[str, int]
     version: str | None
@@ -37,30 +37,30 @@ class Composed:
     def odd_by_reason(self) -> Mapping[str, Sequence[bytes]]:
         """The odd rows, those of one reason together."""
         found: dict[str, list[bytes]] = {}
-        for row_id, reason in self.odd:
-            found.setdefault(reason, []).append(row_id)
+        for ref, reason in self.odd:
+            found.setdefault(reason, []).append(ref)
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
     rows: list[EventRow]
-    ids: list[bytes]
+    refs: list[bytes]
     odd: list[tuple[bytes, str]] = field(default_factory=list)
 
     def without(self, faults: Mapping[int, str]) -> "_Draft":
         kept = [index for index in range(len(self.rows)) if index not in faults]
         return _Draft(
             [self.rows[index] for index in kept],
-            [self.ids[index] for index in kept],
-            [*self.odd, *((self.ids[index], fault) for index, fault in sorted(faults.items()))],
+            [self.refs[index] for index in kept],
+            [*self.odd, *((self.refs[index], fault) for index, fault in sorted(faults.items()))],
         )
 
 
-def compose(rows: Sequence[EventRow], ids: Sequence[bytes]) -> Composed:
+def compose(rows: Sequence[EventRow], refs: Sequence[bytes]) -> Composed:
     """The batch of these rows, without those that it cannot hold."""
     changed: Counter[str] = Counter()
-    draft = _Draft(_reduce(rows, changed), list(ids))
+    draft = _Draft(_reduce(rows, changed), list(refs))
     try:
         events = batch.encode_events(draft.rows)
     except EncodeError:
@@ -69,7 +69,7 @@ def compose(rows: Sequence[EventRow], ids: Sequence[bytes]) -> Composed:
     if bad := _find_bad(events, draft.rows):
         draft = draft.without(bad)
         events = batch.encode_events(draft.rows)
-    return Composed(events, draft.ids, draft.odd, changed, _newest_version(draft.rows))
+    return Composed(events, draft.refs, draft.odd, changed, _newest_version(draft.rows))
 
 
 def _reduce(rows: Sequence[EventRow], changed: Counter[str]) -> list[EventRow]:

@@ -1,8 +1,7 @@
 """Every SQL statement on the schema `penpot_telemetry`: the outbox batch, parts of refused batches, ledger, account.
 
 At most one batch is in the outbox at a time; its bytes are kept as they are sent until they are answered. Each function
-is one step that its caller puts into a transaction together with what happens to `audit_log`. A list of row ids is
-Postgres' own array text, so that ten thousand of them cost nothing to pass along.
+is one step that its caller puts into a transaction together with what happens to `audit_log`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from psycopg.types.json import Json
 
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import SHIPPED_SOURCES
+from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
 from penpot_telemetry.wire.payload import EventsBatch, Totals, build_events
 
 Outcome = Literal["accepted", "quarantined", "refused"]
@@ -241,17 +241,22 @@ def keep_report_sent(conn: Connection, day: date) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Row ids that stand for a part of a refused batch. `supersedes`: the batches that they were a part of."""
+    """Rows that wait as a part of a refused batch. `supersedes`: the batches that they were a part of."""
 
     position: int
     row_ids: str
+    row_hashes: str
     supersedes: Sequence[UUID]
-    size: int
+
+    @property
+    def rows(self) -> Rows:
+        """The rows as they were when that batch was made."""
+        return Rows(self.row_ids, self.row_hashes)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The batch in the outbox: `body` is the complete POST body, `row_ids` the array text of its rows' ids.
+    """The batch in the outbox: `body` is the complete POST body.
 
     `supersedes` are the refused batches that held its rows before.
     """
@@ -259,15 +264,22 @@ class Page:
     batch_id: UUID
     seq: int
     row_ids: str
+    row_hashes: str
     body: bytes
     digest: str
     event_count: int
     frozen_at: datetime
     supersedes: Sequence[UUID]
 
+    @property
+    def rows(self) -> Rows:
+        """The rows as they were when the batch was made."""
+        return Rows(self.row_ids, self.row_hashes)
+
 
 _SELECT_PAGE = """
-SELECT batch_id, seq, row_ids::text AS row_ids, body, digest, event_count, frozen_at, supersedes
+SELECT batch_id, seq, row_ids::text AS row_ids, row_hashes::text AS row_hashes, body, digest, event_count, frozen_at,
+       supersedes
 FROM penpot_telemetry.outbox
 """
 
@@ -279,19 +291,21 @@ def fetch_page(conn: Connection) -> Page | None:
 
 
 _INSERT_PAGE = """
-INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, body, digest, event_count, supersedes)
-VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(body)b, %(digest)s, %(event_count)s, %(supersedes)s)
+INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, row_hashes, body, digest, event_count, supersedes)
+VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(row_hashes)s::bigint[], %(body)b, %(digest)s, %(event_count)s,
+        %(supersedes)s)
 RETURNING row_ids::text, frozen_at
 """
 
 
-def insert_page(conn: Connection, envelope: EventsBatch, row_ids: str) -> Page:
+def insert_page(conn: Connection, envelope: EventsBatch, rows: Rows) -> Page:
     """Puts a batch into the outbox with its bytes, and takes its sequence number."""
     assert envelope.batch_id and envelope.batch_seq and envelope.digest and envelope.event_count  # noqa: S101
     page: dict[str, Any] = {
         "batch_id": envelope.batch_id,
         "seq": envelope.batch_seq,
-        "row_ids": row_ids,
+        "row_ids": rows.ids,
+        "row_hashes": rows.hashes,
         "body": build_events(envelope),
         "digest": envelope.digest,
         "event_count": envelope.event_count,
@@ -342,7 +356,7 @@ def _close_page(conn: Connection, page: Page, outcome: Outcome, receipt: Mapping
 
 # -- parts of refused batches ----------------------------------------------------------------------------------------
 
-_SEGMENT = "position, row_ids::text AS row_ids, supersedes, cardinality(row_ids) AS size"
+_SEGMENT = "position, row_ids::text AS row_ids, row_hashes::text AS row_hashes, supersedes"
 _LARGEST = f"""
 SELECT {_SEGMENT} FROM penpot_telemetry.segment
 WHERE cardinality(row_ids) > 1 AND position <> ALL(%s::bigint[])
@@ -375,22 +389,14 @@ def remove_segments(conn: Connection, positions: Sequence[int]) -> None:
 
 
 _PUSH_SEGMENT = """
-INSERT INTO penpot_telemetry.segment (position, row_ids, supersedes)
-SELECT coalesce(max(position), 0) + 1, %s::uuid[], %s::uuid[] FROM penpot_telemetry.segment
+INSERT INTO penpot_telemetry.segment (position, row_ids, row_hashes, supersedes)
+SELECT coalesce(max(position), 0) + 1, %s::uuid[], %s::bigint[], %s::uuid[] FROM penpot_telemetry.segment
 """
 
 
-def push_segment(conn: Connection, row_ids: str, supersedes: Sequence[UUID]) -> None:
-    """Rows that wait as a part of the batches that are named; they wait again for the account too."""
-    conn.execute(_PUSH_SEGMENT, (row_ids, list(supersedes)))
-
-
-def push_halves(conn: Connection, row_ids: str, supersedes: Sequence[UUID]) -> None:
-    """The two halves of rows; the first is the smaller one."""
-    ids = row_ids.strip("{}").split(",")
-    middle = len(ids) // 2
-    for half in (ids[:middle], ids[middle:]):
-        push_segment(conn, "{" + ",".join(half) + "}", supersedes)
+def push_segment(conn: Connection, rows: Rows, supersedes: Sequence[UUID]) -> None:
+    """Rows that wait as a part of the batches that are named."""
+    conn.execute(_PUSH_SEGMENT, (rows.ids, rows.hashes, list(supersedes)))
 
 
 def count_segments(conn: Connection) -> int:
@@ -444,22 +450,23 @@ class DeadLetter:
     since: datetime
 
 
-_SET_ASIDE = """
-WITH taken AS (DELETE FROM audit_log a WHERE id = ANY(%(ids)s::uuid[]) AND source = ANY(%(sources)s) RETURNING a.*),
+_SET_ASIDE = f"""
+WITH taken AS (DELETE {UNCHANGED} RETURNING a.*),
      kept AS (
          INSERT INTO penpot_telemetry.quarantine (id, "row", reason, batch_id, supersedes)
          SELECT taken.id, to_jsonb(taken), %(reason)s, %(batch_id)s, %(supersedes)s::uuid[] FROM taken RETURNING id
      )
-SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM kept
-"""
+SELECT coalesce(array_agg(id), '{{}}')::text, count(*) FROM kept
+"""  # noqa: S608  our own constant
 
 
 def set_aside(
-    conn: Connection, row_ids: str, reason: str, batch_id: UUID | None = None, supersedes: Sequence[UUID] = ()
+    conn: Connection, rows: Rows, reason: str, batch_id: UUID | None = None, supersedes: Sequence[UUID] = ()
 ) -> int:
-    """Moves rows out of `audit_log` into quarantine, whole, with the reason, and says how many there were."""
+    """Moves rows that nobody changed out of `audit_log` into quarantine, whole, with the reason; says how many."""
     parameters = {
-        "ids": row_ids,
+        "ids": rows.ids,
+        "hashes": rows.hashes,
         "sources": list(SHIPPED_SOURCES),
         "reason": reason,
         "batch_id": batch_id,
@@ -508,9 +515,10 @@ WITH chosen AS (
     SELECT id, "row", supersedes FROM penpot_telemetry.quarantine q
     WHERE ({_CHOSEN}) AND NOT EXISTS (SELECT FROM audit_log a WHERE a.id = q.id)
 ), stored AS (
-    INSERT INTO audit_log SELECT r.* FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r RETURNING id
+    INSERT INTO audit_log AS a SELECT r.* FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r
+    RETURNING a.id, {CONTENT_HASH} AS hash
 ), released AS (DELETE FROM penpot_telemetry.quarantine WHERE id IN (SELECT id FROM chosen))
-SELECT array_agg(id)::text, supersedes, count(*) FROM chosen WHERE id IN (SELECT id FROM stored) GROUP BY supersedes
+SELECT array_agg(id)::text, array_agg(hash)::text, supersedes FROM chosen JOIN stored USING (id) GROUP BY supersedes
 """  # noqa: S608  our own constant
 """A row whose id is in `audit_log` again stays in quarantine: somebody stored it anew, and it must not go twice."""
 
@@ -518,12 +526,15 @@ SELECT array_agg(id)::text, supersedes, count(*) FROM chosen WHERE id IN (SELECT
 def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:
     """Moves rows (all without `ids`) from quarantine back into `audit_log` as they were, and says how many."""
     groups = conn.execute(_PUT_BACK, {"ids": None if ids is None else list(ids)}).fetchall()
-    for row_ids, supersedes, count in groups:
-        enter(conn, row_ids, 0)
-        add(conn, quarantined=-count)
+    count = 0
+    for row_ids, row_hashes, supersedes in groups:
+        rows = Rows(row_ids, row_hashes)
+        enter(conn, rows.ids, 0)
         if supersedes:
-            push_segment(conn, row_ids, supersedes)
-    return sum(count for _, _, count in groups)
+            push_segment(conn, rows, supersedes)
+        count += len(rows)
+    add(conn, quarantined=-count)
+    return count
 
 
 _REMOVE = f"DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN}"  # noqa: S608  our own constant

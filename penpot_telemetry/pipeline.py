@@ -41,6 +41,7 @@ from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page
 from penpot_telemetry.refusals import Turn, Turns
+from penpot_telemetry.rows import Rows
 from penpot_telemetry.send import Sent
 from penpot_telemetry.wire import payload, signature
 
@@ -329,12 +330,12 @@ def _freeze(held: Lease, settings: Settings, report: Report, turns: Turns) -> Pa
 
 
 def acknowledge(held: Lease, page: Page, answer: send.Answer, endpoint: Endpoint, report: Report) -> None:
-    """Keeps the receipt and deletes the rows, in one transaction."""
+    """Keeps the receipt and deletes the rows, in one transaction. A row that was changed meanwhile is a new one."""
     conn = held.conn
 
     def step() -> None:
         outbox.acknowledge_page(conn, page, answer.receipt, answer.duplicate_of)
-        store.delete_rows(conn, page.row_ids)
+        store.delete_rows(conn, page.rows)
         if answer.is_receipt:
             outbox.keep_receipts_from(conn, endpoint.url)
 
@@ -369,14 +370,14 @@ def freeze_page(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
     quarantined = 0
     while (draft := compose_page(conn, settings, turns)) is not None:
         for reason, odd in draft.composed.odd_by_reason().items():
-            quarantined += outbox.set_aside(conn, store.format_ids(odd), reason)
+            quarantined += outbox.set_aside(conn, Rows.of(odd), reason)
         refusals.end_turn(conn, turns, draft.turn, draft.read)
         turns.version = draft.composed.version or turns.version
         outbox.count_changed(conn, draft.composed.changed)
-        if draft.composed.ids:
-            row_ids = store.format_ids(draft.composed.ids)
-            outbox.take(conn, row_ids)
-            page = outbox.insert_page(conn, draft.envelope, row_ids)
+        if draft.composed.refs:
+            rows = Rows.of(draft.composed.refs)
+            outbox.take(conn, rows.ids)
+            page = outbox.insert_page(conn, draft.envelope, rows)
             return Frozen(page, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
     refusals.remove_gone(conn, turns)
     return Frozen(None, turns, quarantined)
@@ -404,11 +405,11 @@ def compose_page(
     `seen`: a look at the rows that the account does not know yet.
     """
     while (turn := turns.next(conn, settings.page_rows)) is not None:
-        found = store.fetch_rows(conn, turn.row_ids)
-        composed = compose.compose(found.rows, found.ids).with_odd(found.odd)
-        if composed.ids or composed.odd:
+        found = store.fetch_rows(conn, turn.rows)
+        composed = compose.compose(found.rows, found.refs).with_odd(found.odd)
+        if composed.refs or composed.odd:
             break
-        turns.skip(turn, found.read)  # somebody deleted them all
+        turns.skip(turn, found.read)  # somebody deleted or changed them all
     else:
         return None
     state = state or outbox.read_state(conn)
@@ -419,7 +420,7 @@ def compose_page(
         events=composed.events,
         batch_id=UUID(bytes=urandom(16), version=4),
         batch_seq=state.next_seq,
-        event_count=len(composed.ids),
+        event_count=len(composed.refs),
         digest=payload.digest_events(composed.events),
         totals=state.totals(adopted, missing),
         supersedes=tuple(turn.segment.supersedes) if turn.segment else (),
@@ -454,8 +455,8 @@ def preview_page(conn: Connection, settings: Settings) -> Preview | None:
         odd = 0
         while (draft := compose_page(conn, settings, turns, state, seen)) is not None:
             odd += len(draft.composed.odd)
-            if draft.composed.ids:
-                return Preview(payload.build_events(draft.envelope), len(draft.composed.ids), odd)
+            if draft.composed.refs:
+                return Preview(payload.build_events(draft.envelope), len(draft.composed.refs), odd)
             turns.skip(draft.turn, draft.read)
         return None
 

@@ -13,9 +13,10 @@ from typing import Protocol
 from psycopg import Connection
 
 from penpot_telemetry import outbox
-from penpot_telemetry.account import UUID_BYTES, Observation
+from penpot_telemetry.account import Observation
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page, Segment
+from penpot_telemetry.rows import ID_BYTES, Rows
 from penpot_telemetry.send import Answer
 from penpot_telemetry.wire.payload import MOST_SUPERSEDED
 
@@ -31,9 +32,9 @@ REUSED = 3
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Rows whose turn it is, as Postgres' array text, and the part of a refused batch that they stand for, if any."""
+    """Rows whose turn it is, and the part of a refused batch that they stand for, if any."""
 
-    row_ids: str
+    rows: Rows
     segment: Segment | None = None
 
 
@@ -57,19 +58,22 @@ class Turns:
     last_look: Observation | None = None
     gone: list[int] = field(default_factory=list)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether new rows wait for their turn."""
+        return self.at * ID_BYTES < len(self.plan)
+
     def next(self, conn: Connection, page_rows: int) -> Turn | None:
         """The next rows, which stay where they are until `advance`."""
         part = outbox.largest_segment(conn, self.gone) if self.has_parts else None
-        new = self.plan[self.at * UUID_BYTES : (self.at + page_rows) * UUID_BYTES]
+        new = self.plan[self.at * ID_BYTES : (self.at + page_rows) * ID_BYTES]
         prefers_new = not self.accepted and self.refused >= PARTS_FIRST
         if part is not None and not (new and prefers_new):
-            return Turn(part.row_ids, part)
+            return Turn(part.rows, part)
         if new:
-            digits = new.hex()
-            width = 2 * UUID_BYTES
-            return Turn("{" + ",".join(digits[n : n + width] for n in range(0, len(digits), width)) + "}")
+            return Turn(Rows.of_ids(new))
         single = outbox.single_segment(conn, self.gone) if self.has_parts else None
-        return None if single is None else Turn(single.row_ids, single)
+        return None if single is None else Turn(single.rows, single)
 
     def copy(self) -> "Turns":
         """The same, to be changed in a step that may be tried again."""
@@ -106,9 +110,8 @@ def end_turn(conn: Connection, turns: Turns, turn: Turn, read: int) -> None:
         turns.advance(read)
     else:
         turns.gone.append(part.position)
-        if read < part.size:
-            rest = part.row_ids.strip("{}").split(",")[read:]
-            outbox.push_segment(conn, "{" + ",".join(rest) + "}", part.supersedes)
+        if read < len(part.rows):
+            outbox.push_segment(conn, part.rows.split(read)[1], part.supersedes)
     remove_gone(conn, turns)
 
 
@@ -133,7 +136,7 @@ def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns
         report.quarantined += held.step(lambda: set_aside(held.conn, page, answer))
     else:
         held.step(lambda: split(held.conn, page, answer))
-        if page.event_count == 1:
+        if page.event_count == 1 and not turns.has_new:
             return (
                 f"{answer.reason}; the receiver rejected everything down to one row: check the address and the token. "
                 "Nothing was dropped"
@@ -147,28 +150,29 @@ def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns
 
 
 def split(conn: Connection, page: Page, answer: Answer) -> None:
-    """Ends a refused batch; its rows wait as two halves, or as the one row that they are."""
+    """Ends a refused batch; its rows wait as two halves, the smaller one first, or as the one row that they are."""
     if page.event_count == 1:
         put_back(conn, page, answer)
         return
     outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.row_ids, 0)
-    outbox.push_halves(conn, page.row_ids, [*page.supersedes, page.batch_id])
+    outbox.enter(conn, page.rows.ids, 0)
+    for half in page.rows.split(page.event_count // 2):
+        outbox.push_segment(conn, half, [*page.supersedes, page.batch_id])
 
 
 def put_back(conn: Connection, page: Page, answer: Answer) -> None:
     """Ends a refused batch; its rows wait as they are, to be signed with the key of the next pass."""
     outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.row_ids, 0)
+    outbox.enter(conn, page.rows.ids, 0)
     supersedes = [*page.supersedes, page.batch_id][-MOST_SUPERSEDED:]
-    outbox.push_segment(conn, page.row_ids, supersedes)
+    outbox.push_segment(conn, page.rows, supersedes)
 
 
 def set_aside(conn: Connection, page: Page, answer: Answer) -> int:
     """Ends a refused batch, whose rows go into quarantine with the reason; says how many there still were."""
     outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.row_ids, 0)
-    return outbox.set_aside(conn, page.row_ids, answer.reason, page.batch_id, [*page.supersedes, page.batch_id])
+    outbox.enter(conn, page.rows.ids, 0)
+    return outbox.set_aside(conn, page.rows, answer.reason, page.batch_id, [*page.supersedes, page.batch_id])
 
 
 def give_another_id(held: Lease, page: Page, answer: Answer, turns: Turns) -> str | None:
@@ -177,8 +181,8 @@ def give_another_id(held: Lease, page: Page, answer: Answer, turns: Turns) -> st
 
     def step() -> None:
         outbox.refuse_page(held.conn, page, answer.receipt)
-        outbox.enter(held.conn, page.row_ids, 0)
-        outbox.push_segment(held.conn, page.row_ids, page.supersedes)
+        outbox.enter(held.conn, page.rows.ids, 0)
+        outbox.push_segment(held.conn, page.rows, page.supersedes)
 
     held.step(step)
     return f"{answer.reason}, again and again: is this a receiver?" if turns.reused >= REUSED else None

@@ -1,8 +1,7 @@
 """Every SQL statement on `audit_log`: telemetry events in, pages of rows out, rows deleted by id.
 
 Functions take a connection; the caller owns the transaction. Only rows whose source is one of those that ship are
-ever read or deleted, and an existing table is never altered. A list of row ids is Postgres' own array text (`{…}`) and
-is passed along unread.
+ever read or deleted, and an existing table is never altered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,15 @@ from psycopg import Connection, errors
 
 from penpot_telemetry.errors import ConfigError, DatabaseError
 from penpot_telemetry.events import NO_ADDRESS, SHIPPED_SOURCES, SOURCE, TelemetryEvent
+from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.transit import dumps_verbose
 
 PAGE_BYTES = 8 * 1024 * 1024
 """The most text that one page is read as: a page of ordinary rows has 3 MiB, and a body may have 16 MiB as base64."""
+
+OLDEST_SERVER = 140_000
+"""The oldest release of Postgres that its community keeps up."""
 
 COLUMNS = frozenset(
     {"id", "name", "type", "created_at", "profile_id", "ip_addr", "props", "tracked_at", "source", "context"}
@@ -94,6 +97,8 @@ SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('audit_log') AND a
 
 def check_table(conn: Connection) -> None:
     """Raises DatabaseError unless `audit_log` is there and has the columns that are read and written."""
+    if conn.info.server_version < OLDEST_SERVER:
+        raise DatabaseError("database: its server is older than PostgreSQL 14: upgrade it")
     found = {name for (name,) in conn.execute(_SELECT_COLUMNS)}
     if not found:
         raise DatabaseError(
@@ -163,25 +168,25 @@ def _escape(text: str) -> str:
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-_FETCH_ROWS = """
+_FETCH_ROWS = f"""
 WITH measured AS (
     SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS bytes FROM (
         SELECT *, octet_length(name) + octet_length(props) + octet_length(context) AS size
-        FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY i(id, n) CROSS JOIN LATERAL (
-            SELECT a.name, a.type, a.source, a.profile_id,
+        FROM unnest(%(ids)s::uuid[], %(hashes)s::bigint[]) WITH ORDINALITY i(id, known, n) CROSS JOIN LATERAL (
+            SELECT a.name, a.type, a.source, a.profile_id, {CONTENT_HASH} AS hash,
                    coalesce(a.tracked_at, a.created_at) AT TIME ZONE 'UTC' AS tracked_at,
-                   coalesce(nullif(a.props, 'null')::text, '{}') AS props,
-                   coalesce(nullif(a.context, 'null')::text, '{}') AS context
+                   coalesce(nullif(a.props, 'null')::text, '{{}}') AS props,
+                   coalesce(nullif(a.context, 'null')::text, '{{}}') AS context
             FROM audit_log a WHERE a.id = i.id AND a.source = ANY(%(sources)s) OFFSET 0
-        ) texts
+        ) texts WHERE known IS NULL OR known = hash
     ) sized
 )
 SELECT name, type, source,
        CASE WHEN tracked_at >= '0001-01-01' AND tracked_at < '10000-01-01'
             THEN (tracked_at::date - date '1970-01-01') * 86400000::bigint END,
-       uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id), n
+       uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id) || int8send(hash), n
 FROM measured WHERE bytes <= %(bytes)s OR bytes = size
-"""
+"""  # noqa: S608  our own constant
 """Each id is looked up in its turn, so a page costs what it has, however large the table is, and nothing is sorted.
 OFFSET 0 keeps it so, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
 row comes also when it is too large alone, then without its props; a row whose day is beyond the calendar without it.
@@ -194,27 +199,27 @@ AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 
 
 @dataclass(frozen=True, slots=True)
 class PageRows:
-    """Rows in the order in which they were asked for, and beside them the 16 bytes of each id.
+    """Rows in the order in which they were asked for, and beside them the reference of each, of REF_BYTES.
 
-    `odd` are the ids of rows that no batch can hold, with the reason. `read` is how many of the ids that were asked for
-    are dealt with: the page may be full before the last.
+    `odd` are the references of rows that no batch can hold, with the reason. `read` is how many of the rows that were
+    asked for are dealt with: the page may be full before the last.
     """
 
     rows: list[EventRow]
-    ids: list[bytes]
+    refs: list[bytes]
     odd: list[tuple[bytes, str]]
     read: int
 
 
-def fetch_rows(conn: Connection, ids: str, max_bytes: int = PAGE_BYTES) -> PageRows:
-    """Those of the named rows that are still there and ship, up to `max_bytes` of text."""
-    parameters = {"ids": ids, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)}
+def fetch_rows(conn: Connection, asked: Rows, max_bytes: int = PAGE_BYTES) -> PageRows:
+    """Those of the named rows that are still there as they were and ship, up to `max_bytes` of text."""
+    parameters = {"ids": asked.ids, "hashes": asked.hashes, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)}
     try:
         with conn.transaction(), conn.cursor(binary=True) as cursor:
             found = list(cursor.stream(_FETCH_ROWS, parameters, size=AT_ONCE))
     except errors.CharacterNotInRepertoire:
-        return _fetch_readable(conn, ids)
-    page = PageRows([], [], [], found[-1][8] if found else ids.count(",") + 1)
+        return _fetch_readable(conn, asked)
+    page = PageRows([], [], [], found[-1][8] if found else len(asked))
     for row in found:
         if row[3] is None:
             page.odd.append((row[7], "tracked_at or created_at is beyond the calendar"))
@@ -222,21 +227,22 @@ def fetch_rows(conn: Connection, ids: str, max_bytes: int = PAGE_BYTES) -> PageR
             page.odd.append((row[7], f"larger than a page may be ({max_bytes} bytes)"))
         else:
             page.rows.append(EventRow._make(row[:7]))
-            page.ids.append(row[7])
+            page.refs.append(row[7])
     return page
 
 
-def _fetch_readable(conn: Connection, ids: str) -> PageRows:
+_REFER = f"""
+SELECT uuid_send(a.id) || int8send({CONTENT_HASH}), 'its text is not UTF-8' FROM audit_log a
+WHERE a.id = ANY(%s::uuid[]) AND a.source = ANY(%s)
+"""  # noqa: S608  our own constant
+
+
+def _fetch_readable(conn: Connection, asked: Rows) -> PageRows:
     """The first half of the rows, where one cannot be read: a database in SQL_ASCII takes any bytes for text."""
-    each = ids.strip("{}").split(",")
-    if len(each) == 1:
-        return PageRows([], [], [(UUID(each[0]).bytes, "its text is not UTF-8")], 1)
-    return fetch_rows(conn, "{" + ",".join(each[: len(each) // 2]) + "}")
-
-
-def format_ids(ids: Iterable[bytes]) -> str:
-    """Row ids as the text of a Postgres array."""
-    return "{" + ",".join(row_id.hex() for row_id in ids) + "}"
+    if len(asked) > 1:
+        return fetch_rows(conn, asked.split(len(asked) // 2)[0])
+    with conn.cursor(binary=True) as cursor:
+        return PageRows([], [], cursor.execute(_REFER, (asked.ids, list(SHIPPED_SOURCES))).fetchall(), 1)
 
 
 def count_rows(conn: Connection) -> int:
@@ -305,18 +311,15 @@ def _no_instance_id(fault: str) -> str:
 
 # -- deleting --------------------------------------------------------------------------------------------------------
 
-_DELETE_ROWS = "DELETE FROM audit_log WHERE id = ANY(%s::uuid[]) AND source = ANY(%s)"
-_STILL_THERE = "SELECT FROM audit_log WHERE id = ANY(%s::uuid[]) AND source = ANY(%s) LIMIT 1"
 
-
-def delete_rows(conn: Connection, ids: str) -> int:
-    """Deletes rows by id, and says how many there still were. Raises DatabaseError when one of them stays.
+def delete_rows(conn: Connection, rows: Rows) -> int:
+    """Deletes rows that still hold what they held, and says how many. Raises DatabaseError when one of them stays.
 
     A policy or a trigger may keep a row without a word, and a row that stays would be sent again.
     """
-    parameters = (ids, list(SHIPPED_SOURCES))
-    deleted = conn.execute(_DELETE_ROWS, parameters).rowcount
-    if deleted < ids.count(",") + 1 and conn.execute(_STILL_THERE, parameters).fetchone() is not None:
+    parameters = {"ids": rows.ids, "hashes": rows.hashes, "sources": list(SHIPPED_SOURCES)}
+    deleted = conn.execute(f"DELETE {UNCHANGED}", parameters).rowcount
+    if deleted < len(rows) and conn.execute(f"SELECT {UNCHANGED} LIMIT 1", parameters).fetchone() is not None:
         raise DatabaseError("database: rows of audit_log stay when they are deleted: look for a policy or a trigger")
     return deleted
 

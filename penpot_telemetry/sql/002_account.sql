@@ -39,6 +39,9 @@ COMMENT ON COLUMN penpot_telemetry.state.verified_seq IS 'up to this batch the l
 ALTER TABLE penpot_telemetry.outbox DROP COLUMN half_of, DROP COLUMN suspect, ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
 ALTER TABLE penpot_telemetry.segment DROP COLUMN half_of, DROP COLUMN suspect, ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
 ALTER TABLE penpot_telemetry.quarantine ADD COLUMN supersedes uuid[] NOT NULL DEFAULT '{}';
+ALTER TABLE penpot_telemetry.outbox ADD COLUMN row_hashes bigint[] NOT NULL DEFAULT '{}';
+ALTER TABLE penpot_telemetry.segment ADD COLUMN row_hashes bigint[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN penpot_telemetry.outbox.row_hashes IS 'what each of row_ids held when the batch was made: a row that holds something else since is a new event';
 COMMENT ON COLUMN penpot_telemetry.segment.supersedes IS 'batches that held these rows and were refused; they may arrive late';
 
 -- What version 1 counted, held against the rows once more, and then known by id.

@@ -27,3 +27,21 @@ CREATE TABLE superseded (
     superseded_by UUID,                -- the batch-id of the first part that was loaded
     since         TIMESTAMP NOT NULL
 );
+
+-- The view of version 1, and one thing more: batches of one sequence number were refused and given it again, so that they
+-- come in the order of their totals, whenever they arrive.
+CREATE OR REPLACE VIEW sender_loss AS
+SELECT instance_id, received_at::DATE AS reported_on,
+       sum(dropped - if(began_anew, 0, previous_dropped))::BIGINT AS dropped,
+       sum(quarantined - if(began_anew, 0, previous_quarantined))::BIGINT AS quarantined
+FROM (
+    SELECT instance_id, received_at, dropped, quarantined,
+           coalesce(recorded < lag(recorded) OVER sent, true) AS began_anew,
+           lag(dropped) OVER sent AS previous_dropped,
+           lag(quarantined) OVER sent AS previous_quarantined
+    FROM batches
+    WHERE recorded IS NOT NULL AND dropped IS NOT NULL AND quarantined IS NOT NULL
+    WINDOW sent AS (PARTITION BY instance_id ORDER BY batch_seq, recorded, received_at)
+)
+GROUP BY ALL
+ORDER BY instance_id, reported_on;

@@ -8,6 +8,7 @@ from psycopg import Connection
 from penpot_telemetry import gc, pipeline, store
 from penpot_telemetry.config import Settings
 from penpot_telemetry.events import SHIPPED_SOURCES
+from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
 from tests.conftest import NOON, make_events
 
 TEN_MILLION = 10_000_000
@@ -32,8 +33,11 @@ def explain(conn: Connection, query: str, parameters: object) -> str:
     return "\n".join(line for (line,) in conn.execute("EXPLAIN " + query, parameters))  # type: ignore[call-overload]
 
 
-def some_ids(conn: Connection, count: int) -> str:
-    return store.format_ids(row for (row,) in conn.execute("SELECT uuid_send(id) FROM audit_log LIMIT %s", (count,)))
+def some_rows(conn: Connection, count: int) -> dict[str, object]:
+    """Parameters that name rows and what they hold."""
+    query = f"SELECT uuid_send(a.id) || int8send({CONTENT_HASH}) FROM audit_log a LIMIT %s"  # noqa: S608
+    rows = Rows.of(row for (row,) in conn.execute(query, (count,)))
+    return {"ids": rows.ids, "hashes": rows.hashes, "sources": SOURCES}
 
 
 def test_the_planner_takes_the_table_for_a_large_one(crowded: Connection) -> None:
@@ -43,8 +47,7 @@ def test_the_planner_takes_the_table_for_a_large_one(crowded: Connection) -> Non
 
 def test_a_page_is_fetched_by_its_ids(crowded: Connection) -> None:
     for count in (100, 10_000):
-        parameters = {"ids": some_ids(crowded, count), "bytes": 10**7, "sources": SOURCES}
-        plan = explain(crowded, store._FETCH_ROWS, parameters)
+        plan = explain(crowded, store._FETCH_ROWS, some_rows(crowded, count) | {"bytes": 10**7})
         assert "Seq Scan" not in plan
         assert "audit_log_pkey" in plan
 
@@ -55,6 +58,6 @@ def test_gc_finds_its_boundary_on_the_index(crowded: Connection) -> None:
 
 
 def test_shipped_rows_are_deleted_by_their_ids(crowded: Connection) -> None:
-    plan = explain(crowded, store._DELETE_ROWS, (some_ids(crowded, 10_000), SOURCES))
+    plan = explain(crowded, f"DELETE {UNCHANGED}", some_rows(crowded, 10_000))
     assert "Seq Scan" not in plan
     assert "audit_log_pkey" in plan

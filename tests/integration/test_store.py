@@ -13,6 +13,7 @@ from penpot_telemetry import outbox, pipeline, store
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import ConfigError, DatabaseError, InvalidEventError
 from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
+from penpot_telemetry.rows import Rows
 from penpot_telemetry.status import read_status
 from tests.conftest import NOON, make_events, waiting_names
 
@@ -259,9 +260,9 @@ def test_no_message_repeats_a_value_of_a_row(conn: Connection) -> None:
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
-def all_ids(conn: Connection) -> str:
-    """The ids of all rows, of whatever source."""
-    return store.format_ids(row_id for (row_id,) in conn.execute("SELECT uuid_send(id) FROM audit_log ORDER BY name"))
+def all_rows(conn: Connection) -> Rows:
+    """All rows, of whatever source."""
+    return Rows.of_ids(b"".join(one for (one,) in conn.execute("SELECT uuid_send(id) FROM audit_log ORDER BY name")))
 
 
 def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Connection, settings: Settings) -> None:
@@ -272,10 +273,10 @@ def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Conn
     conn.execute("UPDATE audit_log SET source = 'backend' WHERE name IN ('e-2', 'e-12')")
     planned = waiting_names(conn)
     assert (sorted(planned[:2]), sorted(planned[2:])) == (["e-0", "e-1"], ["e-10", "e-11"])
-    page = store.fetch_rows(conn, all_ids(conn))
+    page = store.fetch_rows(conn, all_rows(conn))
     assert sorted(row.name for row in page.rows) == ["e-0", "e-1", "e-10", "e-11"]
     names: dict[bytes, str] = dict(conn.execute("SELECT uuid_send(id), name FROM audit_log").fetchall())
-    assert [names[row_id] for row_id in page.ids] == [row.name for row in page.rows]
+    assert [names[ref[:16]] for ref in page.refs] == [row.name for row in page.rows]
 
 
 def test_a_page_begins_with_the_oldest_day_whatever_the_ids(conn: Connection, settings: Settings) -> None:
@@ -286,14 +287,14 @@ def test_a_page_begins_with_the_oldest_day_whatever_the_ids(conn: Connection, se
 
 def test_a_page_is_bounded_in_bytes_too(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(10), settings)
-    page = store.fetch_rows(conn, all_ids(conn), max_bytes=100)
+    page = store.fetch_rows(conn, all_rows(conn), max_bytes=100)
     assert (len(page.rows), page.read, page.odd) == (3, 3, [])
 
 
 def test_the_moment_of_a_row_of_penpots_own_is_cut_to_its_day(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(1), settings)
     conn.execute("UPDATE audit_log SET tracked_at = '2026-07-20 23:59:59.999+00', source = 'telemetry:backend'")
-    (row,) = store.fetch_rows(conn, all_ids(conn)).rows
+    (row,) = store.fetch_rows(conn, all_rows(conn)).rows
     assert row.tracked_at == DAY.timestamp() * 1000
 
 

@@ -47,6 +47,23 @@ DELETE FROM audit_log WHERE id IN (
 """
 """Some rows, whatever the sender does with them, unless it is at them in this moment."""
 
+CHOOSE = "SELECT id, name FROM audit_log ORDER BY md5(name || %s), created_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+COPY_ANEW = """
+WITH old AS (DELETE FROM audit_log WHERE id = %(id)s RETURNING *)
+INSERT INTO audit_log SELECT new.* FROM old, jsonb_populate_record(
+    NULL::audit_log, to_jsonb(old) || jsonb_build_object('name', %(name)s::text)
+) new
+"""
+CHANGES = (
+    "UPDATE audit_log SET name = %(name)s WHERE id = %(id)s",
+    "UPDATE audit_log SET name = %(name)s, source = 'telemetry:backend', created_at = '2026-07-20' WHERE id = %(id)s",
+    COPY_ANEW,
+)
+"""Ways in which a row becomes another event."""
+
+TOUCH = "UPDATE audit_log SET ip_addr = '10.0.0.1', created_at = created_at WHERE id = %(id)s"
+"""A change of nothing that is sent."""
+
 LARGE = "x" * (1024 * 1024 + 1)
 
 
@@ -107,7 +124,8 @@ class Neighbour:
     """Another program on the same table, with its own connection. `dice` says what it does next; None: nothing.
 
     `made` is the mark of every row that there ever was, by id; a row without a usable name has none. `removed` are the
-    ids that this program deleted.
+    ids that this program deleted. `changes`: the share of moves that change a row; `versions` are all marks that a
+    changed row had.
     """
 
     conn: Connection
@@ -117,6 +135,8 @@ class Neighbour:
     removed: set[UUID] = field(default_factory=set)
     victim: int = 0
     moves: int = 0
+    changes: float = 0.0
+    versions: dict[UUID, list[str]] = field(default_factory=dict)
 
     def write(self, chance: Random, odd: bool | None = None, day: str = "2026-07-21") -> UUID:
         """One row, now and then an odd one."""
@@ -144,12 +164,29 @@ class Neighbour:
         found = self.conn.execute(DELETE, (str(chance.random()), chance.choice((1, 1, 3)))).fetchall()
         self.removed |= {row_id for (row_id,) in found}
 
+    def change(self, chance: Random) -> None:
+        """Another program changes a row, or stores it anew under its id, or touches what is not sent."""
+        with self.conn.transaction():
+            found = self.conn.execute(CHOOSE, (str(chance.random()),)).fetchone()
+            if found is None:
+                return
+            row_id, old = found
+            name = f"{old}-{self.moves}"
+            is_touch = chance.random() < 0.3
+            self.conn.execute(TOUCH if is_touch else chance.choice(CHANGES), {"id": row_id, "name": name})
+        if not is_touch:
+            self.versions.setdefault(row_id, [old]).append(name)
+            self.made[row_id] = name
+
     def act(self) -> None:
         """Perhaps does something now."""
         chance = self.dice
         if chance is None or chance.random() >= self.rate:
             return
         self.moves += 1
+        if self.changes and chance.random() < self.changes:
+            self.change(chance)
+            return
         move = chance.random()
         if move < 0.55:
             self.write(chance)

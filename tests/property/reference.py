@@ -707,7 +707,8 @@ def sender_loss(world: World) -> list[Row]:
     losses: dict[date, dict[UUID, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     received: dict[date, int] = defaultdict(int)
     in_order = sorted(
-        (b for b in world.batches if b.totals), key=lambda b: (b.instance, b.seq is None, b.seq or 0, b.received_on)
+        (b for b in world.batches if b.totals),
+        key=lambda b: (b.instance, b.seq is None, b.seq or 0, (b.totals or (0,))[0], b.received_on),
     )
     for b in in_order:
         assert b.totals is not None

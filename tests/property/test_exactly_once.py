@@ -43,13 +43,14 @@ from tests.crash.house import Answer, Front, House, open_front
 from tests.property import neighbour
 from tests.property.neighbour import Neighbour
 
-STEPS = 200
-EXAMPLES = int(os.environ.get("EXAMPLES", "2"))
+STEPS = 120
+EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
 GENEROUS = 100_000
 SKEW = st.sampled_from([0, 0, 0, -1, 1])
 PENPOT = UUID(int=7)
 
 DELIVERED = ("delivered", "answer lost", "delivered twice", "receiver dies", "one of before", "refused all the same")
+REUSED = "quarantined: id-reused"
 LIES = (
     *("request lost", "unavailable", "204", "HTML", "a 200 without a word", "a receipt of another batch"),
     *("status 400", "status 401", "status 413", "status 422", "status 500", "status 302", "cut off", "drips"),
@@ -149,13 +150,17 @@ class Flow(RuleBasedStateMachine):
             assert (found_ledger.agreed, found_ledger.mismatches) == (settled, [])
             Flow.moves += self.neighbour.moves
         finally:
-            self.front.post, self.front.get = (lambda _: (503, b"")), (lambda _: (503, b""))  # lets go of the house
-            self.house.store.close()
-            self.stack.close()
-            self.neighbour.conn.close()
-            self.admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
-            self.admin.close()
-            shutil.rmtree(self.folder)
+            self.leave()
+
+    def leave(self) -> None:
+        """Nothing of it stays."""
+        self.front.post, self.front.get = (lambda _: (503, b"")), (lambda _: (503, b""))  # lets go of the house
+        self.house.store.close()
+        self.stack.close()
+        self.neighbour.conn.close()
+        self.admin.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
+        self.admin.close()
+        shutil.rmtree(self.folder)
 
     # -- the network
 
@@ -180,8 +185,11 @@ class Flow(RuleBasedStateMachine):
 
     def meet(self, meets: str, body: bytes) -> Answer:
         """The answer to a body that meets this."""
+        if meets == REUSED:  # only a receiver that has this id with other events says so, and never loads the body
+            self.late = [other for other in self.late if other != body]
+            meets = "delivered" if body in self.bodies else meets
         if meets in LIES:
-            if meets != "quarantined: id-reused":  # only a receiver that has this id says so, and never loads the body
+            if meets != REUSED:
                 self.late.append(body)
             return self.lie(meets, body)
         if not self.poison.isdisjoint(marks_of(body)):
@@ -447,7 +455,7 @@ def test_conservation_and_exactly_once_hold_after_every_step(postgres: Mapping[s
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
-                derandomize=EXAMPLES == 2,
+                derandomize="EXAMPLES" not in os.environ,
                 database=None,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
