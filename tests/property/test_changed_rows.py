@@ -64,7 +64,7 @@ def each_event_arrived_once(flow: Flow) -> None:
     assert not aside & marks.keys()
     assert status.adds_up
     assert status.pending == 0
-    # A batch that was refused may arrive late, when its rows are changed or deleted: then nobody counts them as shipped.
+    # Of a batch that was refused and arrived late, rows that were changed or deleted meanwhile are in no account.
     unknown = {mark for marks_of_row in flow.neighbour.versions.values() for mark in marks_of_row[:-1]}
     unknown |= {flow.made[row_id] for row_id in flow.neighbour.removed}
     assert 0 <= marks.total() - status.state.shipped <= len(unknown & marks.keys())
