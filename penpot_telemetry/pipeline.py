@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import urandom
 from uuid import UUID
@@ -458,6 +458,7 @@ def preview_page(conn: Connection, settings: Settings) -> Preview | None:
             if draft.composed.refs:
                 return Preview(payload.build_events(draft.envelope), len(draft.composed.refs), odd)
             turns.skip(draft.turn, draft.read)
+            state = replace(state, quarantined=state.quarantined + len(draft.composed.odd))
         return None
 
 

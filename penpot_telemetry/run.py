@@ -269,6 +269,7 @@ def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
         "batches": -(-status.pending // settings.page_rows),
         "first-batch-events": page.event_count if page else 0,
         "first-batch-bytes": len(page.body) if page else 0,
+        "first-batch-odd": page.odd if page else 0,
         "uri": settings.endpoint.url if settings.endpoint else None,
         "excess": status.excess,
         "would-expire": status.would_expire,
@@ -279,10 +280,12 @@ def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
         click.echo("nothing waits: nothing would be sent")
     else:
         click.echo(
-            f"would send {status.pending:,} events in {plan['batches']:,} batches to "
+            f"would send up to {status.pending:,} events in {plan['batches']:,} batches to "
             f"{plan['uri'] or '(PENPOT_TELEMETRY_URI is not set)'}; the first one: "
             f"{page.event_count:,} events, {len(page.body):,} bytes. Nothing was sent"
         )
+    if page and page.odd:
+        click.echo(f"{page.odd:,} rows up to there cannot be sent and will go into quarantine", err=True)
     if drop := describe_drop(status):
         click.echo(f"will drop {drop}", err=True)
     return SHIPPED

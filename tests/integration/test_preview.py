@@ -61,6 +61,22 @@ def test_the_preview_is_what_is_sent_also_with_rows_of_penpot_and_odd_ones(
     assert sent["version"] == "2.19.1"
 
 
+def test_a_page_of_odd_rows_alone_counts_in_the_totals_of_the_next(
+    conn: Connection, shipping: Settings, receiver: Receiver
+) -> None:
+    instance.change(conn, UUID(int=5))
+    pipeline.record_events(conn, make_events(5), shipping)
+    conn.execute(ODD)
+    small = replace(shipping, page_rows=3)
+    page = pipeline.preview_page(conn, small)
+    assert page is not None
+    assert (page.event_count, page.odd) == (3, 3)
+    pipeline.run_pass(conn, small)
+    sent = without_id(receiver.bodies[0])
+    assert sent["totals"] == {"recorded": 8, "shipped": 0, "dropped": 0, "quarantined": 3, "pending": 5}
+    assert without_id(page.body)["totals"] == sent["totals"]
+
+
 def test_the_preview_of_a_batch_in_the_outbox_is_that_batch(conn: Connection, shipping: Settings) -> None:
     pipeline.record_events(conn, make_events(5), shipping)
     frozen = pipeline.freeze_next(conn, shipping)
