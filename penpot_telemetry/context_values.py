@@ -1,8 +1,10 @@
 """Context in, reduced context out: the one rule for the values under the safe keys, applied at both ends.
 
 A safe key is no licence for free text: what passes is a word of a closed list, a number in its range, or a text of a
-grammar that has no room for a name or an address. An unknown word becomes `other`, so that it is counted and not
-lost; a value of the wrong type, or a number out of range, is left out. What was changed is told by key, never by value.
+grammar that has no room for an address or a sentence. For the words of the program, as in `event-origin`, there is no
+list, because each release brings new ones: a single word in lower case passes there. An unknown word becomes `other`,
+so that it is counted and not lost; a value of the wrong type, or a number out of range, is left out. What was changed
+is told by key, never by value.
 
 The rule is idempotent: the receiver changes nothing of what a sender reduced. Pure: no I/O and no clock.
 """
