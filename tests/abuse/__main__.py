@@ -10,6 +10,7 @@ import click
 
 from penpot_telemetry.wire.limits import MIB
 from tests.abuse import lives
+from tests.abuse.siege import besiege
 from tests.abuse.suite import TIGHT, Came, Mix, list_mixes, run_mix
 
 HEAD = ("mix", "requests", "landed", "p50 ms", "p99 ms", "MiB", "bound", "answers to the abuse")
@@ -19,9 +20,12 @@ DISK = 64 * MIB
 
 @click.command()
 @click.option("--scale", default=20, show_default=True, type=click.IntRange(1), help="Times the short form.")
+@click.option("--siege", type=click.FloatRange(0.1), help="Everything at once for so many minutes, and nothing else.")
 @click.option("--only", multiple=True, metavar="MIX", help="This mix only; may be given again.")
-def main(scale: int, only: Sequence[str]) -> None:
+def main(scale: int, siege: float | None, only: Sequence[str]) -> None:
     """Abuse a receiver beside honest senders and count every batch."""
+    if siege is not None:
+        sys.exit(lay_siege(siege))
     came: list[Came] = []
     with tempfile.TemporaryDirectory(prefix="abuse-") as name:
         for number, mix in enumerate(mix for mix in list_mixes(scale) if not only or mix.name in only):
@@ -37,6 +41,25 @@ def main(scale: int, only: Sequence[str]) -> None:
     problems = [f"{one.name}: {problem}" for one in came for problem in one.problems]
     click.echo("\n".join(problems) or "every answer was true, nothing acknowledged is missing")
     sys.exit(1 if problems else 0)
+
+
+def lay_siege(minutes: float) -> int:
+    """The siege as a table; 0 when every honest batch landed and nothing was wrong."""
+    with tempfile.TemporaryDirectory(prefix="siege-") as name:
+        came = besiege(Path(name) / "r", 60 * minutes, kills=int(minutes))
+        lines = {
+            "honest batches": f"{len(came.seconds):,} landed, {came.undelivered} still under way at the end",
+            "seconds to a receipt": f"{came.median:.2f} median, {max(came.seconds, default=0.0):.1f} most",
+            "bad bodies": ", ".join(f"{n:,} answered {word}" for word, n in came.strange.most_common()),
+            "most memory": f"{came.memory} MiB",
+            "restarts": f"{len(came.restarts)}, {max(came.restarts, default=0.0):.1f} s at most",
+            "log": f"{came.log_bytes / 1024:.0f} KiB",
+            "disk": f"{came.disk_bytes / MIB:.1f} MiB",
+            "wrong": "; ".join(came.wrong) or "nothing",
+        }
+    for title, text in lines.items():
+        click.echo(f"{title:<22} {text}")
+    return 1 if came.wrong else 0
 
 
 def fill_disk(folder: Path) -> list[Came]:

@@ -3,9 +3,11 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Protocol
 from uuid import uuid4
 
 from penpot_telemetry.wire.limits import MIB
@@ -81,10 +83,21 @@ def send_tiny(ground: Ground, count: int) -> None:
 # --- connections ----------------------------------------------------------------------------------------------------
 
 
+class Dripped(Protocol):
+    """A receiver that is dripped on, and what that was answered."""
+
+    answers: Counter[str]
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        ...
+
+
 class Drip:
     """A connection that gets one byte at a time, and is opened again when the receiver ends it."""
 
-    def __init__(self, ground: Ground, start: bytes, slowly: bytes) -> None:
+    def __init__(self, ground: Dripped, start: bytes, slowly: bytes) -> None:
         self._ground = ground
         self._start = start
         self._slowly = slowly
