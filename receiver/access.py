@@ -1,5 +1,8 @@
 """Who may do what: deliver with a key when there is one, read with a token when there is one.
 
+A web page that somebody has open on the operator's machine is not the operator: no other site may post here, and a
+receiver without a token answers to the names of its own machine only, whatever name a page had resolved to it.
+
 Closed unless named: whatever is not a delivery or a health probe counts as reading, routes added later included.
 Secrets come from the environment or a file, never from an argument, and appear in no repr, log line or message.
 """
@@ -12,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
@@ -83,20 +88,53 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        chosen = self.choose(scope)
+        if isinstance(chosen, Response) and scope["method"] == "POST":
+            scope["app"].state.receiver.metrics.refused.labels(str(chosen.status_code)).inc()
+        await chosen(scope, receive, send_safely)
+
+    def choose(self, scope: Scope) -> ASGIApp:
+        """The application, or the refusal of this request."""
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            return refuse(
+                400, "ambiguous-length", "give the length of a body once: content-length or transfer-encoding"
+            )
+        if scope["method"] == "POST" and is_foreign(headers):
+            return refuse(403, "foreign-page", "a page of another site may not post here")
+        is_browser = scope["method"] != "POST" or "origin" in headers
+        if self.access.read_token is None and is_browser and not names_loopback(headers.get("host", "localhost")):
+            message = "without a token this receiver answers to 127.0.0.1, [::1] and localhost only"
+            return refuse(403, "foreign-host", message)
         delivers = scope["method"] == "POST" and scope["path"] in DELIVERY
         asks_back = LEDGER.fullmatch(scope["path"]) is not None and self.access.may_deliver(headers)
         if delivers or asks_back or self.access.may_read(scope["path"], headers):
-            await self.app(scope, receive, send_safely)
-        else:
-            await refuse()(scope, receive, send_safely)
+            return self.app
+        message = "reading needs the token, as a bearer or as a password"
+        return refuse(401, "unauthorized", message, {"www-authenticate": CHALLENGE})
 
 
-def refuse() -> Response:
-    """The answer to a reader without the token."""
-    content = {"error": "unauthorized", "message": "reading needs the token, as a bearer or as a password"}
-    headers = {"www-authenticate": CHALLENGE, "connection": "close"}
-    return Response(msgspec.json.encode(content), 401, headers, media_type="application/json")
+def is_foreign(headers: Headers) -> bool:
+    """Whether a browser sends this for a page of another site. No other program says where it comes from."""
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return True
+    _, _, origin = headers.get("origin", "").partition("://")
+    return "origin" in headers and origin.lower() != headers.get("host", "").lower()
+
+
+def names_loopback(host: str) -> bool:
+    """Whether a Host header, with or without a port, names this machine for itself."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)
+
+
+def refuse(status: int, error: str, message: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    """The answer to a request that does not reach the application; the connection ends with it."""
+    content = msgspec.json.encode({"error": error, "message": message})
+    return Response(content, status, {**headers, "connection": "close"}, media_type="application/json")
 
 
 def given_secret(headers: Headers) -> str:

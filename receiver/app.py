@@ -70,7 +70,7 @@ class Intake:
     settings: Settings
     work: asyncio.Semaphore
     rates: Rates
-    rate: Rates | None
+    rate: Rates
     arriving: int = 0
     under_way: int = 0
     held_bytes: int = 0
@@ -143,8 +143,9 @@ def create_app(store: Store, settings: Settings) -> Starlette:
 
 def create_intake(settings: Settings) -> Intake:
     """Nothing inside yet."""
-    rate = None if settings.body_rate is None else Rates(settings.body_rate)
-    return Intake(settings, asyncio.Semaphore(settings.at_work), Rates(settings.instance_rate), rate)
+    return Intake(
+        settings, asyncio.Semaphore(settings.at_work), Rates(settings.instance_rate), Rates(settings.body_rate)
+    )
 
 
 # --- taking bodies --------------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ async def take(request: Request) -> Response:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise NotTakenError(415, "unsupported-encoding", "send the body as it is, without a content-encoding")
-    if state.intake.rate is not None and (wait := state.intake.rate.take()):
+    if wait := state.intake.rate.take():
         state.metrics.limited.labels("all").inc()
         raise too_fast("more bodies than are taken in a minute", wait)
     try:
@@ -213,14 +214,20 @@ async def receive_body(state: State, body: bytes) -> Receipt:
         except UnavailableError as error:
             message = str(error)
             raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
+    if receipt.status != "quarantined" and isinstance(job.item, Batch):
+        state.intake.rates.take(job.item.sent.instance_id)
     count(state, job, receipt)
     return receipt
 
 
 def prepare_in_turn(state: State, body: bytes) -> Job:
-    """The costly half, unless the instance has had its share of it. On a decoding thread; raises NotTakenError, 429."""
+    """The costly half, unless the instance has had its share of it. On a decoding thread; raises NotTakenError, 429.
+
+    A share is used up by batches that are loaded, or were before, and that are signed where a key is pinned: whoever
+    only knows the id of an instance takes nothing from it.
+    """
     instance_id = read_instance(body)
-    if instance_id is not None and (wait := state.intake.rates.take(instance_id)):
+    if instance_id is not None and (wait := state.intake.rates.wait(instance_id)):
         state.metrics.limited.labels("instance").inc()
         raise too_fast("more batches of this instance than are taken in a minute", wait, unread=False)
     return prepare(body, state.settings.limits, require_signature=state.settings.require_signatures)

@@ -13,7 +13,7 @@ from receiver.sizes import Sizes
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-REFUSALS = ("400", "401", "408", "413", "415", "429", "503")
+REFUSALS = ("400", "401", "403", "408", "413", "415", "429", "503")
 PARTS = ("warehouse", "wal", "landfill", "quarantine")
 
 

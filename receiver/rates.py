@@ -34,11 +34,21 @@ class Rates:
     def take(self, key: Hashable = None) -> float:
         """Take a token and return 0, or take none and return the seconds until there is one."""
         with self._lock:
-            now = self._clock()
-            before = max(now, self._full_at.pop(key, now))
-            wait = before + self._a_token - now - MINUTE
-            is_taken = wait <= ROUNDING
-            self._full_at[key] = before + self._a_token if is_taken else before
+            wait, full_at = self._look(key)
+            self._full_at.pop(key, None)
+            self._full_at[key] = full_at - self._a_token if wait else full_at
             if len(self._full_at) > self._most:
                 self._full_at.popitem(last=False)
-            return 0.0 if is_taken else wait
+            return wait
+
+    def wait(self, key: Hashable = None) -> float:
+        """The seconds until there is a token; takes none, and remembers no key."""
+        with self._lock:
+            return self._look(key)[0]
+
+    def _look(self, key: Hashable) -> tuple[float, float]:
+        """The seconds to wait for a token, and when the bucket will be full once it is taken."""
+        now = self._clock()
+        full_at = max(now, self._full_at.get(key, now)) + self._a_token
+        wait = full_at - now - MINUTE
+        return (wait if wait > ROUNDING else 0.0), full_at

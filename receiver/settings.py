@@ -31,7 +31,7 @@ class Settings:
     at_work: int = 8
     body_budget: int = 256 * MIB
     instance_rate: int = 600
-    body_rate: int | None = None
+    body_rate: int = 12_000
     shutdown_seconds: float = 20.0
     threshold: int = 5
     require_signatures: bool = False
@@ -58,7 +58,7 @@ VARIABLES = {
     "RECEIVER_UNDER_WAY": "bodies that are there and wait at once, 503 for the next (64)",
     "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
     "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "batches of one instance in a minute, 429 beyond (600)",
-    "RECEIVER_BODIES_PER_MINUTE": "bodies of all senders in a minute, 429 beyond (default: as many as come)",
+    "RECEIVER_BODIES_PER_MINUTE": "bodies of all senders in a minute, 429 beyond (12000)",
     "RECEIVER_THRESHOLD": "the dashboard hides numbers of fewer instances or profiles; 1 hides nothing (5)",
     "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
 }
@@ -82,7 +82,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
             raise ConfigError(f"{name} must be yes or no: {VARIABLES[name]}")
         return text == "yes"
 
-    keep_for_ever = unlimited = 0
+    keep_for_ever = 0
     return Settings(
         places=Places(
             places.warehouse,
@@ -106,7 +106,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         under_way=whole("RECEIVER_UNDER_WAY", 64),
         body_budget=whole("RECEIVER_BODY_BUDGET_MIB", 256) * MIB,
         instance_rate=whole("RECEIVER_INSTANCE_BATCHES_PER_MINUTE", 600),
-        body_rate=whole("RECEIVER_BODIES_PER_MINUTE", unlimited) or None,
+        body_rate=whole("RECEIVER_BODIES_PER_MINUTE", 12_000),
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
         threshold=whole("RECEIVER_THRESHOLD", 5),
         require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),

@@ -1,6 +1,7 @@
 """Who may do what, over HTTP: senders with the key, readers with the token, and nobody by default from afar."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,3 +144,63 @@ def test_an_empty_secret_file_is_an_error_and_a_repr_shows_no_secret(tmp_path: P
         with pytest.raises(ConfigError):
             read_access(environ)
     assert not any(secret in repr(Access(TOKEN, KEY)) for secret in (TOKEN, KEY))
+
+
+# -- pages of other sites in the operator's browser ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One without a token, as it starts on an operator's machine."""
+    with running(tmp_path_factory.mktemp("open")) as started:
+        yield started
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "[::2]:{port}", "["])
+def test_without_a_token_a_name_that_was_made_to_point_here_reads_nothing(open_receiver: Running, host: str) -> None:
+    named = host.format(port=open_receiver.url.rpartition(":")[2])
+    for path in ("/", "/status", "/metrics", "/questions/overview.json"):
+        answer = requests.get(open_receiver.url + path, headers={"host": named}, timeout=20)
+        assert (answer.status_code, answer.json()["error"]) == (403, "foreign-host")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}"])
+def test_without_a_token_the_names_of_this_machine_read(open_receiver: Running, host: str) -> None:
+    named = host.format(port=open_receiver.url.rpartition(":")[2])
+    assert requests.get(open_receiver.url + "/status", headers={"host": named}, timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example", "host": "evil.example"},  # the name was made to point here
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/telemetry", "/snapshot"])
+def test_no_page_of_another_site_posts(open_receiver: Running, path: str, headers: dict[str, str]) -> None:
+    before = open_receiver.get("/status")["received"]
+    answer = requests.post(open_receiver.url + path, data=body_of(rows(1)), headers=headers, timeout=20)
+    assert answer.status_code == 403
+    assert open_receiver.get("/status")["received"] == before
+
+
+def test_a_sender_posts_under_whatever_name_it_knows_the_receiver(open_receiver: Running) -> None:
+    answer = requests.post(open_receiver.url, body_of(rows(2)), headers={"host": "telemetry.internal"}, timeout=20)
+    assert answer.json()["status"] == "accepted"
+
+
+def test_a_body_with_two_lengths_is_refused_and_the_connection_ends(open_receiver: Running) -> None:
+    body = body_of(rows(1))
+    head = b"content-length: %d\r\ntransfer-encoding: chunked\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", int(open_receiver.url.rpartition(":")[2])), 20) as connection:
+        connection.sendall(
+            b"POST / HTTP/1.1\r\nhost: localhost\r\n" + head + b"\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"
+        )
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1

@@ -30,6 +30,7 @@ from tests.integration.receiving import (
     running,
     wait_until,
 )
+from tests.integration.test_keys import ALICE, signed_body
 from tests.integration.test_receiver import REFUSED
 
 OTHER = UUID(int=77)
@@ -125,6 +126,27 @@ def test_one_instance_gets_its_share_and_no_other_notices(tmp_path: Path) -> Non
     ]
 
 
+def test_bodies_that_only_name_an_instance_use_up_nothing_of_its_share(tmp_path: Path) -> None:
+    junk = b'{"instance-id":"%s"}' % str(INSTANCE).encode()
+    with running(tmp_path, RECEIVER_INSTANCE_BATCHES_PER_MINUTE="3") as receiver:
+        for _ in range(20):
+            assert receiver.receipt(junk)["status"] == "quarantined"
+            assert receiver.receipt(REFUSED["bad-blob"])["status"] == "quarantined"
+        for number in range(3):
+            assert receiver.receipt(body_of(rows(1, number)))["status"] == "accepted"
+        assert receiver.post(body_of(rows(1, 3))).status_code == 429
+
+
+def test_what_is_not_signed_with_the_pinned_key_uses_up_nothing_of_its_share(tmp_path: Path) -> None:
+    with running(tmp_path, RECEIVER_INSTANCE_BATCHES_PER_MINUTE="3") as receiver:
+        assert receiver.receipt(signed_body(1, ALICE))["status"] == "accepted"
+        for number in range(20):
+            assert receiver.receipt(signed_body(10 + number))["reason"] == "bad-signature"
+        assert receiver.receipt(signed_body(2, ALICE))["status"] == "accepted"
+        assert receiver.receipt(signed_body(3, ALICE))["status"] == "accepted"
+        assert receiver.post(signed_body(4, ALICE)).status_code == 429
+
+
 def test_all_senders_together_get_a_share_too_and_the_rest_is_not_even_read(tmp_path: Path) -> None:
     environ = {"RECEIVER_BODIES_PER_MINUTE": "2", "RECEIVER_INGEST_KEY": "k" * 16}
     key = {"authorization": "Bearer " + "k" * 16}
@@ -135,7 +157,8 @@ def test_all_senders_together_get_a_share_too_and_the_rest_is_not_even_read(tmp_
             answer = receiver.post(body_of(rows(1, number), instance=uuid4()), headers=key)
             assert answer.json()["status"] == "accepted"
         with connect(receiver) as connection:
-            head = f"POST / HTTP/1.1\r\nhost: x\r\nauthorization: {key['authorization']}\r\ncontent-length: 100\r\n\r\n"
+            head = f"POST / HTTP/1.1\r\nhost: localhost\r\nauthorization: {key['authorization']}\r\n"
+            head += "content-length: 100\r\n\r\n"
             connection.sendall(head.encode())
             said = connection.recv(4096)
         assert said.startswith(b"HTTP/1.1 429")
@@ -266,7 +289,10 @@ def request(line: str, *headers: str, body: bytes = b"") -> bytes:
     return (head + "".join(headers)).encode() + b"\r\n" + body
 
 
+HOST = f"host: {MARK}".encode()
+
 ODD_REQUESTS = {
+    "a name of their own": (403, request("GET /status").replace(b"host: ", b"Host: ")),
     "no such route": (404, request(f"GET /{MARK}?{MARK}={MARK}")),
     "no such method": (405, request(f"DELETE /telemetry?{MARK}")),
     "a method of their own": (405, request("CANARY /")),
@@ -295,7 +321,8 @@ ODD_REQUESTS = {
 def test_the_log_names_no_client_and_repeats_nothing_that_was_sent(tmp_path: Path, environ: dict[str, str]) -> None:
     settings = {"RECEIVER_BODY_SECONDS": "1", "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "1"} | environ
     with running(tmp_path, **settings | {"RECEIVER_METRICS_TOKEN_NEEDED": "no"}) as receiver:
-        answers = {kind: converse(receiver, sent) for kind, (_, sent) in ODD_REQUESTS.items()}
+        named = HOST if environ else b"host: localhost"  # without a token no other name reads
+        answers = {kind: converse(receiver, sent.replace(HOST, named)) for kind, (_, sent) in ODD_REQUESTS.items()}
         cut_off = value(scrape(receiver), "receiver_refused_total", status="400")
         with connect(receiver, PEER) as connection:
             headers = (f"authorization: Bearer {KEY}\r\n", "content-length: 9\r\n")

@@ -3,11 +3,14 @@
 Without Chromium the tests that look are skipped; PENPOT_TELEMETRY_REQUIRE_BROWSER=1 makes that a failure.
 """
 
+import json
 import os
 import signal
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from uuid import UUID
 
@@ -359,3 +362,36 @@ def test_a_receiver_that_stops_takes_its_pen_along(fleet: Running) -> None:  # t
     (pen,) = children(fleet.process.pid)
     assert fleet.stop() == 0
     assert not is_running(pen)
+
+
+# --- pages of others ------------------------------------------------------------------------------------------------
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """An empty page of another site."""
+
+    def do_GET(self) -> None:
+        """The page."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_page_of_another_site_loads_no_batch_and_makes_no_snapshot(browser: Browser, tmp_path: Path) -> None:
+    with running(tmp_path) as receiver, HTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        browser.open(f"http://127.0.0.1:{other.server_port}/")
+        body = json.dumps(month_of(1).decode())
+        for path in ("/", "/telemetry", "/snapshot"):
+            browser.run(
+                f"fetch('{receiver.url}{path}', {{method: 'POST', mode: 'no-cors', body: {body}}}).catch(() => 0)"
+            )
+        form = "const f = document.createElement('form'); f.method = 'post'; f.action = "
+        browser.run(f"{form}'{receiver.url}/snapshot'; document.body.append(f); f.submit()")
+        wait_until(lambda: 'receiver_refused_total{status="403"} 4.0' in get(receiver, "/metrics").text)
+        assert receiver.get("/status")["received"] == 0
+        assert list(tmp_path.glob("*snapshot*")) == []
+        other.shutdown()
