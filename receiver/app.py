@@ -26,9 +26,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from penpot_telemetry.wire.limits import MIB
+from penpot_telemetry.wire.limits import AT_WORK, MIB
 from receiver import account, instances
 from receiver.access import Guard
+from receiver.budget import Budget, Lanes
 from receiver.delivery import Receipt
 from receiver.ingest import Batch, read_instance
 from receiver.metrics import Metrics
@@ -64,7 +65,8 @@ ERRORS = {400: "bad-parameter", 404: "not-found", METHOD_NOT_ALLOWED: "method-no
 class Intake:
     """What is inside now, against what may be. A body is first `arriving`, then `under_way`.
 
-    `rate` counts all bodies, `rates` those of each instance.
+    `rate` counts all bodies, `rates` those of each instance. `memory` is for what is decoded. `strangers` of those that
+    are under way come from senders that nothing was taken from yet.
     """
 
     settings: Settings
@@ -74,6 +76,9 @@ class Intake:
     arriving: int = 0
     under_way: int = 0
     held_bytes: int = 0
+    strangers: int = 0
+    memory: Budget = field(default_factory=lambda: Budget(AT_WORK))
+    lanes: Lanes = field(default_factory=Lanes)
 
     @property
     def is_full(self) -> bool:
@@ -206,18 +211,38 @@ def too_large(most: int) -> NotTakenError:
 
 async def receive_body(state: State, body: bytes) -> Receipt:
     """Decode on one thread, write on another, and count what became of it."""
-    loop = asyncio.get_running_loop()
-    async with state.intake.work:
-        job = await loop.run_in_executor(state.decoders, prepare_in_turn, state, body)
+    intake = state.intake
+    async with contextlib.AsyncExitStack() as held:
+        async with decoding_lane(state, read_instance(body)):
+            await held.enter_async_context(intake.work)
+            share = await held.enter_async_context(intake.memory.share(state.settings.limits.reserved(len(body))))
+            job = await asyncio.get_running_loop().run_in_executor(state.decoders, prepare_in_turn, state, body)
+            share.shrink(job.held)
         try:
             receipt = await asyncio.wrap_future(state.writer.submit(job))
         except UnavailableError as error:
             message = str(error)
             raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
-    if receipt.status != "quarantined" and isinstance(job.item, Batch):
-        state.intake.rates.take(job.item.sent.instance_id)
+    if isinstance(job.item, Batch) and receipt.status != "quarantined":
+        intake.rates.take(job.item.sent.instance_id)
+        intake.lanes.remember(job.item.sent.instance_id)
     count(state, job, receipt)
     return receipt
+
+
+@contextlib.asynccontextmanager
+async def decoding_lane(state: State, instance_id: UUID | None) -> AsyncIterator[None]:
+    """The turn of a sender. Those that nothing was taken from yet share one, and half of the places under way."""
+    intake = state.intake
+    lane, is_known = intake.lanes.lane_of(instance_id)
+    if not is_known and intake.strangers >= max(1, state.settings.under_way // 2):
+        raise busy(unread=False)
+    intake.strangers += not is_known
+    try:
+        async with lane:
+            yield
+    finally:
+        intake.strangers -= not is_known
 
 
 def prepare_in_turn(state: State, body: bytes) -> Job:

@@ -66,7 +66,8 @@ Reduce: TypeAlias = Callable[[str, str], tuple[str, tuple[str, ...], int]]
 class Page:
     """A decoded batch: its frame, its bad events, and how much of what was sent did not enter the frame.
 
-    `changed_values`: context values that were reduced or left out, by key.
+    `changed_values`: context values that were reduced or left out, by key. `size`: the bytes of the rows, good and
+    bad, as `penpot_telemetry.wire.limits` counts them.
     """
 
     frame: pl.DataFrame
@@ -74,6 +75,7 @@ class Page:
     unknown_keys: int
     changed_values: Mapping[str, int] = field(default_factory=dict)
     dead_letters: Sequence[DeadLetter] = ()
+    size: int = 0
 
     @property
     def events(self) -> int:
@@ -93,14 +95,15 @@ def decode_page(events: str, limits: Limits = RECEIPT, reduce: Reduce = reduce_j
     columns = batch.decode_columns(events, limits)
     context, dropped, changed = reduce_contexts(columns.source, columns.context, reduce)
     letters = [write_dead_letter(bad, reduce) for bad in columns.bad]
-    return Page(build_frame(columns, context), dropped, sum(columns.unknown_keys.values()), changed, letters)
+    size = batch.size_of(columns) + batch.size_of_bad(columns.bad)
+    return Page(build_frame(columns, context), dropped, sum(columns.unknown_keys.values()), changed, letters, size)
 
 
 def build_page(flat: batch.FlatColumns, reduce: Reduce = reduce_json) -> Page:
     """Flat arrays as a page, without a Python object an event."""
     letters = [write_dead_letter(bad, reduce) for bad in flat.bad]
     if not len(flat):  # pyarrow ends the process at the buffer of an empty array
-        return Page(pl.DataFrame(schema=SCHEMA), 0, 0, {}, letters)
+        return Page(pl.DataFrame(schema=SCHEMA), 0, 0, {}, letters, flat.size)
     try:
         heads = build_heads(flat.heads)
         frame = heads[as_series("head", pa.int32(), flat.head_of)]
@@ -113,7 +116,7 @@ def build_page(flat: batch.FlatColumns, reduce: Reduce = reduce_json) -> Page:
     except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
         raise not_a_table(error) from None
     unknown = sum(flat.unknown_keys.values())
-    return Page(pl.DataFrame([*frame, profiles, props, context]), dropped, unknown, changed, letters)
+    return Page(pl.DataFrame([*frame, profiles, props, context]), dropped, unknown, changed, letters, flat.size)
 
 
 def build_heads(heads: Sequence[tuple[str, str, str, int]]) -> pl.DataFrame:

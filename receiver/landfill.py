@@ -337,6 +337,13 @@ def read_carried(record: Record) -> str:
     return found[0].decode()
 
 
+def carried_size(record: Record) -> int:
+    """The bytes that a record carries, as its frame declares them; nothing is inflated."""
+    with record.path.open("rb") as file:
+        file.seek(record.carried_at)
+        return max(0, zstandard.frame_content_size(file.read(18)))
+
+
 def pack_carried(text: str) -> bytes:
     """What a record will carry, compressed: the costly half, which needs no lock and no writer."""
     return _compress(text.encode())

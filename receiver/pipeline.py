@@ -7,11 +7,10 @@ count. A crash before the commit leaves a record that nobody was told of: the ne
 on the way is answered with UnavailableError, and the next body first finds out what is true.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 from uuid import UUID, uuid4
@@ -22,7 +21,8 @@ from msgspec import structs
 
 from penpot_telemetry.errors import DatabaseError, DecodeError, Reason, TelemetryError
 from penpot_telemetry.wire import payload
-from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
+from penpot_telemetry.wire.fressian.reader import MEMORY
+from penpot_telemetry.wire.limits import MIB, RECEIPT, TRANSACTION, Limits
 from receiver import account, erase, ingest, landfill, retention, snapshot, tombstones, warehouse
 from receiver.account import Letter, Refused
 from receiver.delivery import (
@@ -91,6 +91,16 @@ class Job:
     carried: Carried
     packed: bytes
     retried: Refused | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the rows, as `penpot_telemetry.wire.limits` counts them."""
+        return self.item.page.size if isinstance(self.item, Batch) else 0
+
+    @property
+    def held(self) -> int:
+        """The memory that it holds until it is answered."""
+        return self.size + len(self.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -640,13 +650,26 @@ def replay(opened: Warehouse, records: Iterable[Record]) -> int:
     What each becomes is found out anew, so that records of several landfills make one sound warehouse.
     """
     unloadable = 0
-    remaining = iter(records)
-    while chunk := list(islice(remaining, TOGETHER)):
+    for chunk in group_records(records):
         try:
             replay_together(opened, chunk)
         except UNLOADABLE:
             unloadable += sum(not replay_alone(opened, record) for record in chunk)
     return unloadable
+
+
+def group_records(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records for one transaction each: no more than TOGETHER, and none behind those that fill a transaction."""
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        group.append(record)
+        size += landfill.carried_size(record) * (PACKED if record.header.carried == "events" else 1)
+        if len(group) == TOGETHER or size >= TRANSACTION:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def replay_together(opened: Warehouse, records: Sequence[Record]) -> None:
@@ -951,7 +974,17 @@ def days_before(now: datetime, days: int) -> date:
 
 UNLOADABLE = (DecodeError, LookupError, *warehouse.DATA_ERRORS)
 TOGETHER = 32
-REPLAY = Limits(body=1024 * MIB, decoded=1024 * MIB, events=10_000_000, word=MIB)
+PACKED = 16
+"""Bytes of rows for one of `events` text, which the oldest records carry: about so many in a page of a Penpot."""
+REPLAY = Limits(
+    body=1024 * MIB,
+    decoded=1024 * MIB,
+    events=10_000_000,
+    word=MIB,
+    event=MEMORY,
+    junk=10_000_000,
+    floor=1024 * MIB,
+)
 """What was loaded once is read again, under the caps of its day: the oldest records know none on words."""
 
 ID_REUSED = "this batch-id was received before with other events"

@@ -1,7 +1,7 @@
 """The one thread that writes: jobs in by a bounded queue, receipts out by futures, several jobs to a transaction.
 
-What waits while a transaction runs goes into the next one together, so many small batches cost few syncs. The thread
-also does what time asks for, between jobs.
+What waits while a transaction runs goes into the next one together, so many small batches cost few syncs; a group ends
+at TOGETHER jobs, or when its rows come to `limits.TRANSACTION`. The thread also does what time asks for, between jobs.
 """
 
 import math
@@ -17,6 +17,7 @@ from typing import Self
 import duckdb
 import structlog
 
+from penpot_telemetry.wire.limits import TRANSACTION
 from receiver.delivery import Receipt
 from receiver.pipeline import Job, Store, UnavailableError, make_sound, receive, tidy
 
@@ -117,9 +118,10 @@ class Writer:
             if isinstance(first, Pause):
                 self._stand(first)
                 continue
-            group = [first]
-            while len(group) < TOGETHER and (more := self._next()) is not None:
+            group, size = [first], first.job.size
+            while len(group) < TOGETHER and size < TRANSACTION and (more := self._next()) is not None:
                 group.append(more)
+                size += more.job.size
             self._write(group)
             if self.behind >= ROLL_UP_EVENTS or time.monotonic() >= self._roll_up_at:
                 self._roll_up()

@@ -9,6 +9,7 @@ by a reset (code FE), and a reset empties what is remembered.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from penpot_telemetry.wire.fressian.lenient import LenientReader
 from penpot_telemetry.wire.fressian.reader import Defect, Reader, defect_of
 from penpot_telemetry.wire.fressian.values import Array, Instant, Json, Keyword, Tagged, Value, as_key, from_key, plain
 from penpot_telemetry.wire.fressian.writer import Writer
-from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
+from penpot_telemetry.wire.limits import CONTEXT as CONTEXT_WORK
+from penpot_telemetry.wire.limits import EVENT, LETTER, MIB, RECEIPT, RESET, ROW, Limits
 from penpot_telemetry.wire.transit import loads_verbose
 
 DAY_MS = 86_400_000
@@ -74,7 +76,7 @@ class BadEvent:
 
 
 MOST_KEPT = 2 * MIB
-"""Characters of JSON that are kept of one bad event; of all in a batch together, as many as `Limits.decoded`."""
+"""Characters of JSON that are kept of one bad event; all in a batch together, as many as half its allowance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class FlatColumns:
     `head_of` and `context_of`: one int32 an event into `heads` and `contexts`, where a context stands behind the source
     of its events, because what is safe in it depends on that. `profiles`: 16 bytes an event, zeros
     for those listed in `no_profile`. `props`: the UTF-8 of all JSON texts, event i from `props_ends[i]` to
-    `props_ends[i + 1]` (int64).
+    `props_ends[i + 1]` (int64). `size`: the bytes of the rows, good and bad, as `wire.limits` counts them.
     """
 
     heads: list[tuple[str, str, str, int]]
@@ -122,6 +124,7 @@ class FlatColumns:
     context_of: memoryview
     unknown_keys: dict[str, int]
     bad: list[BadEvent]
+    size: int
 
     def __len__(self) -> int:
         return len(self.head_of)
@@ -252,37 +255,47 @@ class _RowWriter:
 
 def decode_columns(events: str, limits: Limits = RECEIPT) -> Columns:
     """The `events` text of a batch as columns. Raises DecodeError for whatever is not a batch."""
-    return read_columns(blob.decode_str(events, limits), limits)
+    return read_columns(blob.decode_str(events, limits), limits, len(events))
 
 
-def read_columns(data: bytes, limits: Limits = RECEIPT) -> Columns:
+def read_columns(data: bytes, limits: Limits = RECEIPT, received: int | None = None) -> Columns:
     """The fressian of a batch as columns, equal to what `fressian.loads` gives, value for value.
 
     An event that is none, or that `fressian.loads` would not take, is in `bad`, and its neighbours are read. Raises
-    DecodeError for bytes that cannot be cut into events, and for more text or events than the caps allow.
+    DecodeError for bytes that cannot be cut into events, and for more events, rows or work than a body of `received`
+    bytes may have (default: as many as the data).
     """
-    scan = _Scan(data, limits)
+    scan = _Scan(data, limits, received)
     scan.read_batch()
-    columns = scan.columns
-    _check_text(sum(map(len, columns.props)) + sum(map(len, columns.context)), limits)
-    return columns
+    scan.check_rows(size_of(scan.columns))
+    scan.check_contexts(len(set(zip(scan.columns.source, scan.columns.context, strict=True))))
+    return scan.columns
+
+
+def size_of(columns: Columns) -> int:
+    """The bytes of the good events as rows, as `wire.limits` counts them."""
+    heads = zip(columns.name, columns.type, columns.source, strict=True)
+    sizes = {head: count * kernel.head_size(*head) for head, count in Counter(heads).items()}
+    texts = (kernel.text_size(text) for column in (columns.props, columns.context) for text in column)
+    return ROW * len(columns) + sum(sizes.values()) + sum(texts)
+
+
+def size_of_bad(bad: list[BadEvent]) -> int:
+    """The same for the bad events."""
+    return sum(LETTER + kernel.text_size(one.event) for one in bad)
 
 
 def decode_flat(events: str, limits: Limits = RECEIPT) -> FlatColumns:
     """The same batch as flat arrays: as fast as it gets where `kernel.COMPILED`, slower than columns elsewhere."""
-    return read_flat(blob.decode_str(events, limits), limits)
+    return read_flat(blob.decode_str(events, limits), limits, len(events))
 
 
-def read_flat(data: bytes, limits: Limits = RECEIPT) -> FlatColumns:
+def read_flat(data: bytes, limits: Limits = RECEIPT, received: int | None = None) -> FlatColumns:
     """The fressian of a batch as flat arrays. Raises DecodeError for whatever is not a batch."""
-    scan = _FlatScan(data, limits)
+    scan = _FlatScan(data, limits, received)
     scan.read_batch()
+    scan.check_contexts(len(scan.scanner.context_numbers))
     return scan.flat()
-
-
-def _check_text(size: int, limits: Limits) -> None:
-    if size > limits.decoded:
-        raise LimitError(f"props and contexts of {size} characters, the cap is {limits.decoded}", reason="too-large")
 
 
 _VECTOR = b"\xef\xe3\x0aclj/vector\x01"
@@ -306,6 +319,9 @@ _SHAPES = 16
 """Shapes of one length and first key that are tried before a value is read."""
 
 _FLAT_DEPTH = 8
+
+_ALL_KEYS = list(KEYS)
+_NO_PROFILE = [key for key in KEYS if key is not PROFILE_ID]
 
 
 class _NoMap(NamedTuple):
@@ -362,14 +378,18 @@ class _Place(NamedTuple):
 class _Scan:
     """One pass over a batch: what is known by its bytes is copied, the rest is read and then known."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: bytes, limits: Limits, received: int | None = None) -> None:
         self.data = data
         self.limits = limits
+        received = len(data) if received is None else received
+        self.allowance = limits.allowance(received)
+        self.reader = Reader(data, limits, READ, limits.event, limits.work(received))
         self.columns = Columns()
         self.unknown_keys, self.bad = self.columns.unknown_keys, self.columns.bad
-        self.left_to_keep = limits.decoded  # characters of bad events
+        self.left_to_keep = self.allowance // 2  # characters of bad events
+        self.junk = 0  # items that are no map
         self.inside = False
-        self.made = 0  # characters of JSON text, however often they are pointed to
+        self.made = 0  # bytes of JSON text that were written, for good events and bad ones
         self.forget()
 
     def forget(self) -> None:
@@ -381,12 +401,11 @@ class _Scan:
 
     def read_batch(self) -> None:
         """All of the message."""
-        handlers = READ
+        reader = self.reader
         if self.data.startswith(_VECTOR):
-            handlers = READ | {"clj/vector": self.read_vector}
+            reader.handlers = READ | {"clj/vector": self.read_vector}
         elif self.data.startswith(_SEQS):
-            handlers = READ | dict.fromkeys(("clj/seq", "clj/list"), self.read_vector)
-        reader = Reader(self.data, self.limits, handlers)
+            reader.handlers = READ | dict.fromkeys(("clj/seq", "clj/list"), self.read_vector)
         value = reader.read()
         if value is not self:
             self.add_events(value, 0)
@@ -496,6 +515,7 @@ class _Scan:
 
     def read_event(self, reader: Reader) -> None:
         """One event as it comes; each part that left the caches as they were is known from then on."""
+        reader.charge(EVENT)
         start, made, before = reader.pos, self.made, reader.mark()
         try:
             if reader.opens_map(start):
@@ -509,6 +529,7 @@ class _Scan:
             self.made = made
             self.pass_event(reader, error)
         if reader.cached[0] != before.resets:
+            reader.charge(RESET)
             self.forget()
         reader.release(before)
 
@@ -517,6 +538,8 @@ class _Scan:
         lenient = LenientReader(reader)
         event = lenient.read()
         is_map, defect = isinstance(event, dict), defect_of(error)
+        if not is_map:
+            self.count_junk()
         self.put_aside(event if is_map else {}, defect, _DEFECTS[defect], is_whole=is_map and not lenient.is_cut)
 
     def read_entries(self, reader: Reader) -> None:
@@ -541,12 +564,14 @@ class _Scan:
         reader.pos += 1
         reader.leave()
         is_good = self.add_event(make_map(items, start))
-        if is_good and items[::2] == list(KEYS):
+        if is_good and items[::2] in (_ALL_KEYS, _NO_PROFILE):
             self.learn_event(start, places)
 
     def learn_event(self, start: int, places: list[_Place]) -> None:
         """Know the head of the event just added by its bytes, and the bytes between its parts."""
         data, columns = self.data, self.columns
+        if len(places) < len(KEYS):
+            return
         profile, props, context = places[4:]
         if profile.quiet_so_far:
             head = (columns.name[-1], columns.type[-1], columns.source[-1], columns.tracked_at[-1])
@@ -615,9 +640,17 @@ class _Scan:
 
     def count_text(self, text: str) -> None:
         """Hold the cap on what has been made so far."""
-        self.made += len(text)
-        if self.made > self.limits.decoded:
-            raise LimitError(f"props and contexts make more than {self.limits.decoded} characters", reason="too-large")
+        self.made += kernel.text_size(text)
+        self.check_rows(self.made)
+
+    def check_rows(self, size: int) -> None:
+        """Hold the cap on what the events are as rows."""
+        if size > self.allowance:
+            raise LimitError(f"the events make rows of more than {self.allowance} bytes", reason="too-large")
+
+    def check_contexts(self, count: int) -> None:
+        """Each different context is reduced by itself, later."""
+        self.reader.charge(count * CONTEXT_WORK)
 
     def check_count(self, count: int, start: int) -> None:
         """Hold the cap on events, before the first is read."""
@@ -635,6 +668,7 @@ class _Scan:
     def add_map(self, event: Value) -> None:
         """An event that came as any other kind of map, or as something else."""
         if not isinstance(event, dict):
+            self.count_junk()
             self.put_aside({}, "not-a-map", f"an event is a map, not a {type(event).__name__}", is_whole=False)
             return
         fields = dict(event)
@@ -660,9 +694,17 @@ class _Scan:
 
     def put_aside(self, fields: dict[Value, Value], reason: BadReason, message: str, *, is_whole: bool = True) -> None:
         """One bad event, with what is kept of it."""
+        self.reader.charge(LETTER)
         event, is_cut = write_kept(fields, min(MOST_KEPT, self.left_to_keep))
         self.left_to_keep -= len(event)
         self.bad.append(BadEvent(self.taken(), reason, message, event, is_whole and not is_cut))
+        self.check_rows(LETTER * len(self.bad))
+
+    def count_junk(self) -> None:
+        """One more item that is no map: with some of them, the others may still be events."""
+        self.junk += 1
+        if self.junk > self.limits.junk:
+            raise DecodeError(f"more than {self.limits.junk} items are no map: no batch", reason="wrong-shape")
 
     def add_row(self, head: _Head, profile_id: bytes | None, props: str, context: str) -> None:
         """The parts of one event into the columns."""
@@ -694,13 +736,13 @@ _MOST_KEY_TEXT = 256
 class _FlatScan(_Scan):
     """The same pass into flat arrays: the kernel takes what it was taught, and everything else comes by here."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
-        self.scanner = kernel.Scanner(data, limits.decoded)
+    def __init__(self, data: bytes, limits: Limits, received: int | None = None) -> None:
+        self.scanner = kernel.Scanner(data, limits.allowance(len(data) if received is None else received))
         self.last: tuple[_Head, str]  # the head and the context of the event just added
         # what the kernel reads is shallow and its strings are short; under tighter caps it is not asked
         are_wide = limits.string >= kernel.MOST_STRING and limits.word >= kernel.MOST_WORD
         self.is_taught = are_wide and limits.depth >= _FLAT_DEPTH
-        super().__init__(data, limits)
+        super().__init__(data, limits, received)
 
     def forget(self) -> None:
         """The caches were reset, so the kernel forgets too."""
@@ -729,20 +771,23 @@ class _FlatScan(_Scan):
                 reader.put_keyword(name.decode("ascii"))
             else:
                 reader.put_name(name.decode("ascii"))
-        _check_text(scanner.made, self.limits)
+        self.check_rows(scanner.made)
 
     def add_row(self, head: _Head, profile_id: bytes | None, props: str, context: str) -> None:
         """The parts of one event into the arrays."""
         self.last = head, context
         self.scanner.add(head, profile_id, props.encode(), context)
-        _check_text(self.scanner.made, self.limits)
+        self.check_rows(self.scanner.made)
 
     def learn_event(self, start: int, places: list[_Place]) -> None:
-        """Teach the kernel the head and the context of the event just added, and the keys of its parts."""
+        """Teach the kernel the head and the context of the event just added, and the keys of its parts.
+
+        An event may have no profile; the head ends at its props then.
+        """
         if not self.is_taught:
             return
         data, scanner = self.data, self.scanner
-        head, context = places[3], places[6]
+        head, context = places[3], places[-1]
         if places[4].quiet_so_far:
             scanner.learn_head(start, places[4].key, self.last[0])
         if context.quiet_value:
@@ -750,6 +795,8 @@ class _FlatScan(_Scan):
         keys = [data[place.key] for place in places]
         short = all(place.value == place.key + 1 and place.quiet_key for place in places) and head.quiet_value
         if short and all(key in _REF_CODES for key in keys) and data[head.value] in _STRUCT_CODES:
+            if len(keys) < len(KEYS):
+                keys.insert(4, scanner.profile_key)
             scanner.teach(data[start], data[head.value], keys)
 
     def flat(self) -> FlatColumns:
@@ -766,6 +813,7 @@ class _FlatScan(_Scan):
             context_of=memoryview(scanner.context_of),
             unknown_keys=self.unknown_keys,
             bad=self.bad,
+            size=scanner.made + size_of_bad(self.bad),
         )
 
 

@@ -66,7 +66,7 @@ def decode_str(text: str, limits: Limits = RECEIPT) -> bytes:
     raw = _decode_base64(text)
     length = _check_header(raw)
     blocks = _check_frames(raw)
-    return _inflate(raw, blocks, length, limits)
+    return _inflate(raw, blocks, length, limits.allowance(len(text)))
 
 
 def _decode_base64(text: str) -> bytes:
@@ -142,12 +142,12 @@ def _skip_frame(raw: bytes, pos: int) -> tuple[int, int]:
     return pos + (4 if descriptor & 4 else 0), blocks
 
 
-def _inflate(raw: bytes, blocks: int, length: int, limits: Limits) -> bytes:
+def _inflate(raw: bytes, blocks: int, length: int, most: int) -> bytes:
     frames = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
         memoryview(raw)[_HEADER.size :], read_across_frames=True
     )
     # One byte more than there may be, in one piece: an honest blob is inflated where it will stay.
-    room = min(length, limits.decoded, blocks * _MOST_OF_BLOCK) + 1
+    room = min(length, most, blocks * _MOST_OF_BLOCK) + 1
     chunks, size = [], 0
     try:
         while size < room and (chunk := frames.read(room - size)):
@@ -159,8 +159,8 @@ def _inflate(raw: bytes, blocks: int, length: int, limits: Limits) -> bytes:
         raise _bad_blob(f"zstd cannot read a frame: {error}", _HEADER.size) from None
     if size > length:
         raise _bad_blob(f"a blob declares a length of {length}, its content is longer", 2)
-    if size > limits.decoded:
-        raise LimitError(f"a blob of more than {limits.decoded} bytes", reason="too-large")
+    if size > most:
+        raise LimitError(f"a blob of more than {most} bytes", reason="too-large")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -22,6 +22,8 @@ from librt.strings import (
 from librt.vecs import append, vec
 from mypy_extensions import i32, i64, u8
 
+from penpot_telemetry.wire.limits import ROW
+
 COMPILED: Final = not __file__.endswith(".py")
 
 END: Final = 0xFD
@@ -45,7 +47,6 @@ MOST_STRING: Final = 4_096
 
 MOST_WORD: Final = 250
 """The longest name, type or source that is read here."""
-
 NONE: Final = b""
 NOTHING: Final = b"-"
 """No event begins like this."""
@@ -87,6 +88,17 @@ def _widths() -> bytes:
 
 
 WIDTHS: Final = _widths()
+
+
+def text_size(text: str) -> int:
+    """The bytes of a text in UTF-8; half a surrogate pair has three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def head_size(name: str, type_: str, source: str) -> int:
+    """The most bytes of a name, a type and a source as JSON text, where a control character has six."""
+    return text_size(name) * 6 + text_size(type_) * 6 + text_size(source) * 6
+
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -140,7 +152,7 @@ class Scanner:
 
     One index an event into heads and contexts, 16 bytes an event of `profiles`, and the JSON of the props one after
     the other in `text`, each up to its offset in `ends`. `no_profile` lists the events without a profile. `made` counts
-    the bytes of props and contexts, however often they are pointed to; copying stops above `most_made`.
+    the bytes of all events as rows, however often a text is pointed to; copying stops above `most_made`.
 
     `keys` holds the JSON text of each slot of the priority cache that is a keyword, `strings` of each that is a string;
     empty for any other. `learned` tells what events taken here have put there: a keyword and its name (True), two
@@ -159,6 +171,7 @@ class Scanner:
         self.ends = vec[i64]([0])
         self.head_numbers: dict[tuple[str, str, str, int], int] = {}
         self.head_sources = vec[i64]()
+        self.head_sizes = vec[i64]()
         self.source_numbers: dict[str, int] = {}
         self.sources: list[str] = []
         self.context_numbers: dict[tuple[str, str], int] = {}
@@ -190,7 +203,9 @@ class Scanner:
         self.context_key: i64 = -1
 
     def teach(self, map_code: int, instant_code: int, keys: list[int]) -> None:
-        """The codes of an event's map, of its instant and of its seven keys, in their order."""
+        """The codes of an event's map, of its instant and of its seven keys, in their order; -1 for a profile's key
+        that was not met yet.
+        """
         self.map_code = map_code
         self.instant_code = instant_code
         self.head_keys = vec[i64]([i64(key) for key in keys[:4]])
@@ -221,13 +236,14 @@ class Scanner:
                 self.sources.append(head[2])
                 self.contexts.append({})
             self.head_sources = append(self.head_sources, i64(source))
+            self.head_sizes = append(self.head_sizes, i64(ROW + head_size(head[0], head[1], head[2])))
         return number
 
     def number_context(self, source: str, context: str) -> i64:
         """The index of a context beside its source, a new one if need be."""
         number: i64 = self.context_numbers.setdefault((source, context), len(self.context_numbers))
         if number == i64(len(self.context_sizes)):
-            self.context_sizes = append(self.context_sizes, i64(len(context)))
+            self.context_sizes = append(self.context_sizes, i64(text_size(context)))
         return number
 
     def add(self, head: tuple[str, str, str, int], profile_id: bytes | None, props: bytes, context: str) -> None:
@@ -235,12 +251,13 @@ class Scanner:
         if profile_id is None:
             self.no_profile.append(len(self.head_of))
             profile_id = bytes(UUID_SIZE)
-        self.head_of = append(self.head_of, i32(self.number_head(head)))
-        self.context_of = append(self.context_of, i32(self.number_context(head[2], context)))
+        head_number, context_number = self.number_head(head), self.number_context(head[2], context)
+        self.head_of = append(self.head_of, i32(head_number))
+        self.context_of = append(self.context_of, i32(context_number))
         self.profiles.write(profile_id)
         self.text.write(props)
         self.ends = append(self.ends, i64(len(self.text)))
-        self.made += len(props) + len(context)
+        self.made += len(props) + self.head_sizes[head_number] + self.context_sizes[context_number]
 
     def learn_head(self, start: int, stop: int, head: tuple[str, str, str, int]) -> None:
         """From now on the bytes between these places are this head."""
@@ -351,10 +368,12 @@ class Scanner:
                 return -1
             self.head_guesses[name] = data[start:pos]
             self.guessed_heads[name] = head
-        if data[pos] != self.profile_key or data[pos + 1] != 0xC3 or data[pos + 2] != 0xD9 or data[pos + 3] != 0x10:
-            return -1
-        profile: i64 = pos + 4
-        pos = profile + UUID_SIZE
+        profile: i64 = -1
+        if data[pos] == self.profile_key:
+            if data[pos + 1] != 0xC3 or data[pos + 2] != 0xD9 or data[pos + 3] != 0x10:
+                return -1
+            profile = pos + 4
+            pos = profile + UUID_SIZE
         if data[pos] != self.props_key:
             return -1
         pos = self.copy_map(pos + 1, self.text)
@@ -366,21 +385,25 @@ class Scanner:
         context = self.context_at(start, pos, mixed, self.head_sources[head])
         if context < 0 or data[pos] != END:
             return -1
+        if profile < 0:
+            self.no_profile.append(len(self.head_of))
         self.head_of = append(self.head_of, i32(head))
         self.context_of = append(self.context_of, i32(context))
-        self.made += self.context_sizes[context]
-        write_i64_le(self.profiles, read_i64_le(data, profile))
-        write_i64_le(self.profiles, read_i64_le(data, profile + 8))
+        self.made += self.head_sizes[head] + self.context_sizes[context]
+        write_i64_le(self.profiles, read_i64_le(data, profile) if profile >= 0 else 0)
+        write_i64_le(self.profiles, read_i64_le(data, profile + 8) if profile >= 0 else 0)
         self.ends = append(self.ends, i64(len(self.text)))
         return pos + 1
 
     def head_end(self, start: i64) -> i64:
         """Where the head of the event that begins there may end, or FAR."""
-        data, key, limit = self.data, self.profile_key, start + HEAD_WINDOW
+        data, key, other, limit = self.data, self.profile_key, self.props_key, start + HEAD_WINDOW
         pos: i64 = start + 2
         while True:
             code: i64 = data[pos]
             if code == key:
+                return pos
+            if code == other:
                 return pos
             width: i64 = WIDTHS[code]
             pos = pos + width if width != 0 else skip(data, pos)

@@ -15,9 +15,6 @@ from penpot_telemetry.wire.limits import RECEIPT, Limits
 EVENTS = "telemetry-events"
 LEGACY_REPORT = "telemetry-legacy-report"
 
-_REPORT_VALUES = 1_000_000
-"""What a report may hold: two bytes of JSON can be a list of 56 bytes, so a cap on the body is not enough."""
-
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -267,8 +264,8 @@ def _version(raw: msgspec.Raw) -> str:
 
 
 def _legacy_report(body: bytes, limits: Limits) -> LegacyReport:
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > _REPORT_VALUES:
-        raise LimitError(f"a report of more than {_REPORT_VALUES} values", reason="too-large")
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > limits.report:
+        raise LimitError(f"a report of more than {limits.report} values", reason="too-large")
     read = _decode(body, _Report)
     stats, subscriptions = read.stats or {}, read.subscriptions or []
     level: list[object] = [stats, subscriptions]

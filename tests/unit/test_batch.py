@@ -135,11 +135,22 @@ def test_a_long_string_is_kept_up_to_a_cap_and_says_so() -> None:
         assert props["n"] == 1
         assert kept - 1000 <= len(route) <= kept
         assert (route[-1] == batch.CUT) == (size > 2 * MIB)
-    many = [FULL | {PROPS: {Keyword("route"): "r" * 1_100}}] * 100
-    limits = Limits(string=1_000, decoded=20_000)
+    many = [FULL | {PROPS: {Keyword("route"): "r" * 8_000}}] * 100
+    limits = Limits(string=1_000, decoded=1_000_000)
     columns = batch.read_columns(fressian.dumps(many), limits)
     assert len(columns.bad) == 100
-    assert sum(len(bad.event) for bad in columns.bad) < 20_000 + 100 * 200
+    assert sum(len(bad.event) for bad in columns.bad) < 500_000 + 100 * 200
+
+
+def test_a_whole_page_of_a_penpot_whose_events_are_all_bad_is_kept_event_by_event() -> None:
+    text = json.loads((DATA / "penpot-batch-1.payload.json").read_text())["events"]
+    events = fressian.loads(blob.decode_str(text))
+    worse = blob.encode_str(fressian.dumps([{k: v for k, v in event.items() if k != TRACKED_AT} for event in events]))
+    assert len(worse) < len(text)
+    for read in (batch.decode_columns, lambda text: batch.decode_flat(text).columns()):
+        columns = read(worse)
+        assert (len(columns), len(columns.bad)) == (0, 10_000)
+        assert all(bad.reason == "missing-field" and bad.is_whole for bad in columns.bad)
 
 
 def test_a_string_that_was_too_long_is_too_long_for_every_event_that_names_it() -> None:
@@ -167,7 +178,7 @@ def test_keys_that_a_bad_event_has_put_into_the_cache_are_known_to_the_next() ->
 
 
 def test_one_event_that_takes_all_memory_leaves_it_to_the_next() -> None:
-    rich = FULL | {PROPS: {Keyword("a"): [[]] * 400_000}}  # 256 bytes each: four of them are over the cap together
+    rich = FULL | {PROPS: {Keyword("a"): [[]] * 20_000}}  # 5 MiB each: two of them are over the cap together
     columns = batch.read_columns(fressian.dumps([rich] * 6), Limits())
     assert (len(columns), columns.bad) == (6, [])
 

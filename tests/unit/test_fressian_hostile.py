@@ -169,7 +169,7 @@ def test_references_cannot_repeat_without_end(kind: str) -> None:
 
 
 def test_small_values_cannot_be_repeated_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MEMORY", MIB)
+    monkeypatch.setattr(reader, "MEMORY", 2 * MIB)
     kept = b"\xed\xcd\xec" + dumps(1000) + b"\xe4" * 1000
     assert len(loads(kept + b"\x80" * 10 + b"\xfd")) == 11
     assert isinstance(refuse(kept + b"\x80" * 100 + b"\xfd"), LimitError)

@@ -11,7 +11,6 @@ from penpot_telemetry.errors import DecodeError
 from penpot_telemetry.wire.fressian import codes
 from penpot_telemetry.wire.fressian.reader import (
     ITEM,
-    MEMORY,
     READ_ATOM,
     STRUCT,
     Defect,
@@ -189,6 +188,7 @@ class LenientReader:
         is_kept = len(frames) <= 2 * reader.limits.depth  # a vector is a struct and a list
         if not is_kept:
             self.note("too-deep")
+        reader.charge(2 * ITEM)
         frame = _Frame(left, start, [] if is_kept and self.frames[-1].items is not None else None)
         frames.append(frame)
         return frame
@@ -197,7 +197,7 @@ class LenientReader:
         """A struct: the components of a known tag are known, whatever is declared."""
         reader = self.reader
         handler, tag, count = struct
-        reader._room -= STRUCT
+        self.spend(STRUCT)
         if handler is not None:
             count = reader.read_count() if tag in _ARRAYS else 2 if tag in _TWO else 1
         elif count > reader.end - reader.pos:
@@ -210,10 +210,17 @@ class LenientReader:
         frame.left -= frame.left > 0
         if frame.items is not None:
             frame.items.append(value)
-            self.reader._room -= ITEM
+            self.spend(ITEM)
             if self.reader._room < 0 and len(self.frames) > 1:
                 frame.items = None
                 self.note("too-long")
+        else:
+            self.reader.charge(ITEM)
+
+    def spend(self, size: int) -> None:
+        """Count memory and work; only the work ends the reading."""
+        self.reader._room -= size
+        self.reader.charge(size)
 
     def finish(self, frame: _Frame) -> Value:
         """A collection that is complete, as the value it is."""
@@ -247,7 +254,7 @@ class LenientReader:
         made = 0 if type(value) in BARE else put.room - reader._room
         weight = reader.pos - frame.start + reader._repeats - put.repeats + made
         if self.faults > put.faults and self.defect is not None:
-            put.cache[put.slot] = (Defective(value, self.defect, weight), MEMORY + 1)
+            put.cache[put.slot] = (Defective(value, self.defect, weight), reader._most + 1)
         else:
             put.cache[put.slot] = (value, weight)
 
@@ -259,7 +266,7 @@ class LenientReader:
             self.note(value.defect)
             value, weight = value.value, value.weight
         reader._repeats += weight
-        if reader._repeats > MEMORY:
+        if reader._repeats > reader._most:
             self.note("too-long")
             return self.cut()
         return value
@@ -278,6 +285,7 @@ class LenientReader:
             size += self.read_part(code, parts)
             chunk = code in (codes.STRING_CHUNK, codes.BYTES_CHUNK)
         raw = b"".join(parts)
+        self.spend(size)
         if size > reader.limits.string:
             self.note("too-long")
         if size > MOST_TEXT:

@@ -19,7 +19,7 @@ MEMORY = 512 * MIB
 """What the values of one message may weigh in Python, estimated; and again what its references may repeat.
 
 One byte can stand for an empty map of 64 bytes, or for a cached list of a million items: a cap on the bytes is not
-enough. A batch of 10,000 events weighs about 40 MiB.
+enough. A batch of 10,000 events weighs about 75 MiB. A reader of batches is given less, see `limits.Limits.event`.
 """
 
 ITEM = 64
@@ -75,16 +75,22 @@ class Mark(NamedTuple):
 
 
 class Reader:
-    """One message and the place in it. The public names are what a handler may use; `memo` is its to fill."""
+    """One message and the place in it. The public names are what a handler may use; `memo` is its to fill.
+
+    `most` (MEMORY, if it is 0) is what the values that are held at once may weigh, and again what references repeat;
+    `work` (as much, if it is 0) what all that are ever read may weigh together, and is not given back.
+    """
 
     __slots__ = (
         "_base",
         "_cache",
         "_depth",
+        "_most",
         "_repeats",
         "_resets",
         "_room",
         "_structs",
+        "_work",
         "data",
         "end",
         "handlers",
@@ -93,14 +99,17 @@ class Reader:
         "pos",
     )
 
-    def __init__(self, data: bytes, limits: Limits, handlers: Mapping[Value, ReadHandler]) -> None:
+    def __init__(
+        self, data: bytes, limits: Limits, handlers: Mapping[Value, ReadHandler], most: int = 0, work: int = 0
+    ) -> None:
         self.data = data
         self.pos = 0
         self.end = len(data)
         self.limits = limits
         self.handlers = handlers
         self._depth = limits.depth
-        self._room = MEMORY
+        self._most = self._room = most or MEMORY
+        self._work = work or self._most
         self._repeats = 0
         self._resets = 0
         self._base = 0
@@ -200,8 +209,17 @@ class Reader:
     def take(self, size: int) -> None:
         """Count memory before it is taken."""
         self._room -= size
+        self._work -= size
         if self._room < 0:
-            raise LimitError(f"the values need more than {MEMORY} bytes of memory", self.pos)
+            raise LimitError(f"the values need more than {self._most} bytes of memory", self.pos)
+        if self._work < 0:
+            self.charge(0)
+
+    def charge(self, size: int) -> None:
+        """Count work that takes no memory. Raises LimitError, `too-large`, when the message has had its share."""
+        self._work -= size
+        if self._work < 0:
+            raise LimitError("the values are more work than a body of this size may cause", self.pos, "too-large")
 
     def enter(self) -> None:
         """One level down."""
@@ -236,13 +254,14 @@ class Reader:
         del self._cache[mark.slots :], self._structs[mark.tags :]
 
     def release(self, mark: Mark) -> None:
-        """Give back the memory of what was read since, but for what the caches keep of it.
+        """Give back the memory of what was read since, but for what the caches keep of it; not the work.
 
         A value in a cache weighs what its references repeat, which may be far more than the memory that it took.
         """
         kept = self._cache[mark.slots :] if self._cache is mark.cache else self._cache
         weights = (entry[0].weight if type(entry[0]) is Defective else entry[1] for entry in kept if entry is not None)
         self._room = mark.room - min(mark.room - self._room, sum(weights))
+        self.charge(self._repeats - mark.repeats)
         self._repeats = mark.repeats
 
     def pass_resets(self, code: int) -> int:
@@ -393,6 +412,7 @@ def _read_string_packed(reader: Reader, code: int) -> str:
 
 def _read_string(reader: Reader, _code: int) -> str:
     size = _read_size(reader)
+    reader.take(size)
     start = reader.pos
     stop = reader.pos = start + size
     return decode_text(reader.data[start:stop], start)
@@ -411,6 +431,7 @@ def _read_string_chunks(reader: Reader, code: int) -> str:
         total += size
         if total > reader.limits.string:
             raise LimitError(f"a string is longer than {reader.limits.string} bytes", start)
+        reader.take(size)
         parts.append(reader._slice(size))
         if code != codes.STRING_CHUNK:
             return decode_text(b"".join(parts), start)
@@ -480,6 +501,7 @@ def _decode_surrogates(raw: bytes, start: int) -> str:
 
 
 def _read_java_list(reader: Reader, code: int) -> JavaList:
+    reader.take(ITEM)
     return JavaList(_LISTS[code](reader, code))
 
 
@@ -507,6 +529,7 @@ def _read_list_closed(reader: Reader, _code: int) -> list[Value]:
             reader.pos = pos + 1
             if code == codes.END_COLLECTION:
                 reader._room += unused * ITEM
+                reader._work += unused * ITEM
                 reader._depth += 1
                 return items
             append(read[code](reader, code))
@@ -549,10 +572,10 @@ def _read_ref_packed(reader: Reader, code: int) -> Value:
         raise _bad_ref(reader, slot)
     # A value kept once and named a million times is a million values to whoever walks over the result.
     repeats = reader._repeats = reader._repeats + kept[1]
-    if repeats > MEMORY:
+    if repeats > reader._most:
         if type(kept[0]) is Defective:  # its weight is more than may be repeated, so that it is looked for here only
             raise DefectError(kept[0].defect, reader.pos - 1)
-        raise LimitError(f"references repeat more than {MEMORY} bytes", reader.pos - 1)
+        raise LimitError(f"references repeat more than {reader._most} bytes", reader.pos - 1)
     return kept[0]
 
 
