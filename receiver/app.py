@@ -55,10 +55,38 @@ MOST_BATCHES = 10_000
 
 DESCRIPTION = (files("receiver") / "openapi.json").read_bytes()
 
+SILENT_SECONDS = 5.0
+"""So long nothing of a body may come once it has begun."""
+
+GRACE_SECONDS = 1.0
+"""So long a body is safe from giving way to another."""
+
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * MIB
 
 ERRORS = {400: "bad-parameter", 404: "not-found", METHOD_NOT_ALLOWED: "method-not-allowed"}
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A body on its way in. Times are those of the event loop, in seconds."""
+
+    deadline: asyncio.Timeout
+    began: float
+    bytes: int = 0
+
+    def came(self, size: int, end: float) -> None:
+        """More of it came: it may be silent for a while, but not beyond its end."""
+        self.bytes += size
+        self.deadline.reschedule(min(end, asyncio.get_running_loop().time() + SILENT_SECONDS))
+
+    def may_end(self, now: float) -> bool:
+        """Whether it had its time: a body that has just begun is not slow."""
+        return now - self.began >= GRACE_SECONDS
+
+    def rate(self, now: float) -> float:
+        """Bytes a second so far."""
+        return self.bytes / max(GRACE_SECONDS, now - self.began)
 
 
 @dataclass(slots=True)
@@ -73,7 +101,7 @@ class Intake:
     work: asyncio.Semaphore
     rates: Rates
     rate: Rates
-    arriving: int = 0
+    arriving: set[Arrival] = field(default_factory=set)
     under_way: int = 0
     held_bytes: int = 0
     strangers: int = 0
@@ -83,7 +111,17 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """Whether the next body would be asked to come later, whatever it is."""
-        return self.under_way >= self.settings.under_way or self.arriving >= self.settings.arriving
+        return self.under_way >= self.settings.under_way
+
+    def end_slowest(self, now: float, besides: Arrival | None = None) -> bool:
+        """End the body that came most slowly so far, to make room; False when there is none that may be ended."""
+        slow = [one for one in self.arriving if one is not besides and one.may_end(now)]
+        if not slow:
+            return False
+        slowest = min(slow, key=lambda one: one.rate(now))
+        self.arriving.discard(slowest)
+        slowest.deadline.reschedule(now)
+        return True
 
 
 @dataclass(slots=True)
@@ -171,8 +209,7 @@ async def take(request: Request) -> Response:
         raise too_fast("more bodies than are taken in a minute", wait)
     try:
         with held_body(state) as hold:
-            with one_arriving(state):
-                body = await read_body(request, state, hold)
+            body = await read_body(request, state, hold)
             with one_under_way(state):
                 receipt = await receive_body(state, body)
     except asyncio.CancelledError:  # only ever by the end of a shutdown's time
@@ -181,22 +218,25 @@ async def take(request: Request) -> Response:
     return answer(200, receipt)
 
 
-async def read_body(request: Request, state: State, hold: Callable[[int], None]) -> bytes:
+async def read_body(request: Request, state: State, hold: Callable[[int, Arrival], None]) -> bytes:
     """The whole body, within its size, its time and the memory there is."""
     most, seconds = state.settings.limits.body, state.settings.body_seconds
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > most:
         raise too_large(most)
     body = bytearray()
+    end = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout(seconds), contextlib.aclosing(request.stream()) as stream:
-            async for chunk in stream:
-                if len(body) + len(chunk) > most:
-                    raise too_large(most)
-                hold(len(chunk))
-                body += chunk
+        async with asyncio.timeout_at(end) as deadline, contextlib.aclosing(request.stream()) as stream:
+            with one_arriving(state, deadline) as arrival:
+                async for chunk in stream:
+                    if len(body) + len(chunk) > most:
+                        raise too_large(most)
+                    hold(len(chunk), arrival)
+                    body += chunk
+                    arrival.came(len(chunk), end)
     except TimeoutError:
-        message = f"the body did not arrive within {seconds:g} seconds"
+        message = f"the body came too slowly: {seconds:g} seconds, or less while others wait for its place"
         raise NotTakenError(408, "too-slow", message, unread=False) from None
     except ClientDisconnect:  # nobody hears this, but it is counted, and no failure of ours
         raise NotTakenError(400, "cut-off", "the connection ended before the body did", unread=False) from None
@@ -294,15 +334,23 @@ def count_page(metrics: Metrics, batch: Batch) -> None:
 
 
 @contextlib.contextmanager
-def one_arriving(state: State) -> Iterator[None]:
-    """A place for a body on its way in, or 503. It is no place at work: slow senders take none of those."""
-    if state.intake.is_full:
+def one_arriving(state: State, deadline: asyncio.Timeout) -> Iterator[Arrival]:
+    """A place for a body on its way in, or 503. It is no place at work: slow senders take none of those.
+
+    When all places are taken the slowest body gives way.
+    """
+    intake = state.intake
+    now = asyncio.get_running_loop().time()
+    if intake.is_full:
         raise busy()
-    state.intake.arriving += 1
+    if len(intake.arriving) >= state.settings.arriving and not intake.end_slowest(now):
+        raise busy()
+    arrival = Arrival(deadline, now)
+    intake.arriving.add(arrival)
     try:
-        yield
+        yield arrival
     finally:
-        state.intake.arriving -= 1
+        intake.arriving.discard(arrival)
 
 
 @contextlib.contextmanager
@@ -327,13 +375,17 @@ def busy(*, unread: bool = True) -> NotTakenError:
 
 
 @contextlib.contextmanager
-def held_body(state: State) -> Iterator[Callable[[int], None]]:
-    """A function that takes memory from the budget chunk by chunk, or raises 503; given back at the end."""
+def held_body(state: State) -> Iterator[Callable[[int, Arrival], None]]:
+    """A function that takes memory from the budget chunk by chunk, or raises 503; given back at the end.
+
+    When the budget is used up the slowest body on its way gives way, unless it is the one that wants more.
+    """
     intake, held = state.intake, 0
 
-    def hold(size: int) -> None:
+    def hold(size: int, arrival: Arrival) -> None:
         nonlocal held
-        if intake.held_bytes + size > state.settings.body_budget:
+        is_full = intake.held_bytes + size > state.settings.body_budget
+        if is_full and not intake.end_slowest(asyncio.get_running_loop().time(), arrival):
             message = "too many bytes are under way: send this batch again later"
             raise NotTakenError(503, "busy", message, retry_after=BUSY_SECONDS)
         intake.held_bytes += size
