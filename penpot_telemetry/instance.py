@@ -49,6 +49,17 @@ def keep(conn: Connection, settings: Settings) -> None:
 
 
 def change(conn: Connection, instance_id: UUID, origin: str = "set") -> None:
-    """Ships under another id from the next batch on. A batch in the outbox keeps the one it was made with."""
+    """Ships under another id from the next batch on.
+
+    Raises ConfigError while a batch of the old id, or a part of one, waits: it may have arrived, and would go twice.
+    """
+
+    def step() -> None:
+        if outbox.fetch_page(conn) or outbox.count_segments(conn):
+            raise ConfigError(
+                "a batch under the old instance id is still on its way: run passes until none is, then again"
+            )
+        outbox.keep_instance_id(conn, instance_id, origin)
+
     with store.database_errors(), lease.hold(conn) as held:
-        held.step(lambda: outbox.keep_instance_id(conn, instance_id, origin))
+        held.step(step)

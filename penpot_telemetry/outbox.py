@@ -12,14 +12,14 @@ from importlib.resources.abc import Traversable
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg import Connection, errors
+from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
 from psycopg.types.json import Json
 
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import SHIPPED_SOURCES
 from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
-from penpot_telemetry.wire.payload import EventsBatch, Totals, build_events
+from penpot_telemetry.wire.payload import MOST_SUPERSEDED, EventsBatch, Totals, build_events
 
 Outcome = Literal["accepted", "quarantined", "refused"]
 
@@ -317,6 +317,11 @@ def insert_page(conn: Connection, envelope: EventsBatch, rows: Rows) -> Page:
     return Page(**page | {"row_ids": frozen[0]}, frozen_at=frozen[1])
 
 
+def replace_body(conn: Connection, batch_id: UUID, body: bytes) -> None:
+    """Other bytes for the batch in the outbox: the same batch, signed anew."""
+    conn.execute("UPDATE penpot_telemetry.outbox SET body = %b WHERE batch_id = %s", (body, batch_id))
+
+
 _CLOSE_PAGE = """
 WITH page AS (DELETE FROM penpot_telemetry.outbox WHERE batch_id = %(batch_id)s RETURNING *)
 INSERT INTO penpot_telemetry.ledger (batch_id, seq, events, bytes, digest, frozen_at, outcome, receipt)
@@ -510,22 +515,42 @@ def settle_arrived(conn: Connection, batch_id: UUID) -> int:
 
 
 _CHOSEN = "%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])"
+_RETRIED = f"""
+SELECT DISTINCT ON (id) number, id, "row", supersedes FROM penpot_telemetry.quarantine q
+WHERE ({_CHOSEN}) AND cardinality(supersedes) < {MOST_SUPERSEDED}
+  AND NOT EXISTS (SELECT FROM audit_log a WHERE a.id = q.id)
+ORDER BY id, number
+"""  # noqa: S608  our own constants
+"""A row whose id is in `audit_log` again stays: somebody stored it anew. Of one id the oldest is put back first."""
+
+_STORED_COLUMNS = f"""
+SELECT attname FROM pg_attribute
+WHERE attrelid = 'audit_log'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
+  AND NOT EXISTS (SELECT FROM ({_RETRIED}) r WHERE NOT r."row" ? attname)
+"""  # noqa: S608  likewise
+"""The columns that all of these rows had when they were set aside: others were added since and have a default."""
+
 _PUT_BACK = f"""
-WITH chosen AS (
-    SELECT id, "row", supersedes FROM penpot_telemetry.quarantine q
-    WHERE ({_CHOSEN}) AND NOT EXISTS (SELECT FROM audit_log a WHERE a.id = q.id)
-), stored AS (
-    INSERT INTO audit_log AS a SELECT r.* FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r
+WITH chosen AS ({_RETRIED}), stored AS (
+    INSERT INTO audit_log AS a ({{columns}})
+    SELECT {{values}} FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r
     RETURNING a.id, {CONTENT_HASH} AS hash
-), released AS (DELETE FROM penpot_telemetry.quarantine WHERE id IN (SELECT id FROM chosen))
+), released AS (
+    DELETE FROM penpot_telemetry.quarantine q USING chosen JOIN stored USING (id) WHERE q.number = chosen.number
+)
 SELECT array_agg(id)::text, array_agg(hash)::text, supersedes FROM chosen JOIN stored USING (id) GROUP BY supersedes
-"""  # noqa: S608  our own constant
-"""A row whose id is in `audit_log` again stays in quarantine: somebody stored it anew, and it must not go twice."""
+"""  # noqa: S608  likewise
 
 
 def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:
     """Moves rows (all without `ids`) from quarantine back into `audit_log` as they were, and says how many."""
-    groups = conn.execute(_PUT_BACK, {"ids": None if ids is None else list(ids)}).fetchall()
+    parameters = {"ids": None if ids is None else list(ids)}
+    names = [name for (name,) in conn.execute(_STORED_COLUMNS, parameters)]
+    query = sql.SQL(_PUT_BACK).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+        values=sql.SQL(", ").join(sql.Identifier("r", name) for name in names),
+    )
+    groups = conn.execute(query, parameters).fetchall()
     count = 0
     for row_ids, row_hashes, supersedes in groups:
         rows = Rows(row_ids, row_hashes)

@@ -293,8 +293,7 @@ def ship(  # noqa: PLR0913
                 report.refused += 1
                 report.failure = refusals.give_another_id(held, page, answer, turns)
             case "unsigned":
-                held.step(lambda: refusals.put_back(conn, page, answer))  # noqa: B023  called at once
-                report.failure = answer.reason
+                report.failure = None if sign_anew(held, page, settings) else answer.reason
             case "unknown":
                 report.failure = answer.reason
         if report.failure:
@@ -431,6 +430,21 @@ def compose_page(
 def sign(envelope: payload.EventsBatch, settings: Settings) -> payload.EventsBatch:
     """The batch with the signature of this sender's key, if it has one."""
     return envelope if settings.signing_key is None else signature.sign_batch(envelope, settings.signing_key)
+
+
+def sign_anew(held: Lease, page: Page, settings: Settings) -> bool:
+    """Signs the batch in the outbox with the key that is set now, if it was signed with another one or with none.
+
+    It stays the same batch, with its id. False where nothing changes.
+    """
+    sent = payload.parse(page.body)
+    assert isinstance(sent, payload.EventsBatch)  # noqa: S101  made by us
+    key = None if settings.signing_key is None else signature.public_half(settings.signing_key)
+    if key == (sent.signature.key if sent.signature else None):
+        return False
+    body = payload.build_events(sign(replace(sent, signature=None), settings))
+    held.step(lambda: outbox.replace_body(held.conn, page.batch_id, body))
+    return True
 
 
 @dataclass(frozen=True, slots=True)

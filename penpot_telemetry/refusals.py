@@ -18,7 +18,6 @@ from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page, Segment
 from penpot_telemetry.rows import ID_BYTES, Rows
 from penpot_telemetry.send import Answer
-from penpot_telemetry.wire.payload import MOST_SUPERSEDED
 
 BUDGET = 16
 """Refusals that a pass without an acceptance takes."""
@@ -28,6 +27,10 @@ PARTS_FIRST = 8
 
 REUSED = 3
 """Answers in one pass that the id of a batch is taken: ids are random, so a server that goes on is broken."""
+
+
+WORN_OUT = 63
+"""Rows that were refused so often, in one batch after the other, become dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class Counts(Protocol):
 def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns) -> str | None:
     """Splits a refused batch, or sets its only row aside, or keeps it; says why the pass must end, if it must."""
     turns.refused += 1
-    is_worn_out = len(page.supersedes) + 1 >= MOST_SUPERSEDED
+    is_worn_out = len(page.supersedes) >= WORN_OUT
     if is_worn_out or (page.event_count == 1 and turns.accepted):
         report.quarantined += held.step(lambda: set_aside(held.conn, page, answer))
     else:
@@ -151,21 +154,11 @@ def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns
 
 def split(conn: Connection, page: Page, answer: Answer) -> None:
     """Ends a refused batch; its rows wait as two halves, the smaller one first, or as the one row that they are."""
-    if page.event_count == 1:
-        put_back(conn, page, answer)
-        return
     outbox.refuse_page(conn, page, answer.receipt)
     outbox.enter(conn, page.rows.ids, 0)
-    for half in page.rows.split(page.event_count // 2):
-        outbox.push_segment(conn, half, [*page.supersedes, page.batch_id])
-
-
-def put_back(conn: Connection, page: Page, answer: Answer) -> None:
-    """Ends a refused batch; its rows wait as they are, to be signed with the key of the next pass."""
-    outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.rows.ids, 0)
-    supersedes = [*page.supersedes, page.batch_id][-MOST_SUPERSEDED:]
-    outbox.push_segment(conn, page.rows, supersedes)
+    for part in page.rows.split(page.event_count // 2):
+        if part:
+            outbox.push_segment(conn, part, [*page.supersedes, page.batch_id])
 
 
 def set_aside(conn: Connection, page: Page, answer: Answer) -> int:

@@ -94,6 +94,12 @@ _SELECT_COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('audit_log') AND attnum > 0 AND NOT attisdropped
 """
 
+_SELECT_UNIQUE_ID = """
+SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = to_regclass('audit_log') AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+  AND i.indnkeyatts = 1 AND a.attname = 'id'
+"""
+
 
 def check_table(conn: Connection) -> None:
     """Raises DatabaseError unless `audit_log` is there and has the columns that are read and written."""
@@ -107,6 +113,8 @@ def check_table(conn: Connection) -> None:
         )
     if lacking := sorted(COLUMNS - found):
         raise DatabaseError(f"database: audit_log has no column {', '.join(lacking)}: it should be Penpot's table")
+    if conn.execute(_SELECT_UNIQUE_ID).fetchone() is None:
+        raise DatabaseError("database: audit_log has no unique index on id, by which rows are known: add one")
 
 
 _SELECT_INDEX = """

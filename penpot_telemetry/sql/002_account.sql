@@ -42,6 +42,10 @@ ALTER TABLE penpot_telemetry.quarantine ADD COLUMN supersedes uuid[] NOT NULL DE
 ALTER TABLE penpot_telemetry.outbox ADD COLUMN row_hashes bigint[] NOT NULL DEFAULT '{}';
 ALTER TABLE penpot_telemetry.segment ADD COLUMN row_hashes bigint[] NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN penpot_telemetry.outbox.row_hashes IS 'what each of row_ids held when the batch was made: a row that holds something else since is a new event';
+-- An id may be in quarantine more than once: another program can store a row anew.
+ALTER TABLE penpot_telemetry.quarantine DROP CONSTRAINT quarantine_pkey;
+ALTER TABLE penpot_telemetry.quarantine ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;
+CREATE INDEX quarantine_id ON penpot_telemetry.quarantine (id);
 COMMENT ON COLUMN penpot_telemetry.segment.supersedes IS 'batches that held these rows and were refused; they may arrive late';
 
 -- What version 1 counted, held against the rows once more, and then known by id.

@@ -113,8 +113,8 @@ def build_legacy_report(report: LegacyReport) -> bytes:
 MOST = 10**11
 """Of a count or a sequence number. No Penpot gets there, and a receiver can add up ninety million of them."""
 
-MOST_SUPERSEDED = 64
-"""Ids in one `supersedes`. Ten thousand rows are halved fourteen times."""
+MOST_SUPERSEDED = 1024
+"""Ids in one `supersedes`. Ten thousand rows are halved fourteen times, and a dead letter may be retried very often."""
 
 MOST_VERSION = 250
 UNKNOWN_VERSION, OTHER_VERSION = "unknown", "other"
