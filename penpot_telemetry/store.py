@@ -305,7 +305,7 @@ def read_instance_id(conn: Connection) -> UUID | None:
         return None
     except errors.InsufficientPrivilege:
         raise ConfigError(_no_instance_id("may not be read: GRANT SELECT ON server_prop to the role")) from None
-    except errors.DatabaseError as error:
+    except (errors.ProgrammingError, errors.DataError) as error:  # and not a connection that was cut
         raise ConfigError(_no_instance_id(f"is not Penpot's ({type(error).__name__})")) from None
     try:
         return UUID(str(found[0]).removeprefix("~u") if found else "")

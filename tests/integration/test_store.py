@@ -298,6 +298,16 @@ def test_the_moment_of_a_row_of_penpots_own_is_cut_to_its_day(conn: Connection, 
     assert row.tracked_at == DAY.timestamp() * 1000
 
 
+def test_a_connection_that_is_cut_while_the_instance_id_is_read_says_so(
+    conn: Connection, database: Mapping[str, str]
+) -> None:
+    conn.execute("CREATE TABLE server_prop (id text PRIMARY KEY, preload boolean, content jsonb)")
+    with pytest.raises(DatabaseError) as caught, store.connect(database) as cut:
+        conn.execute("SELECT pg_terminate_backend(%s, 5000)", (cut.info.backend_pid,))
+        store.read_instance_id(cut)
+    assert "server_prop" not in str(caught.value)
+
+
 def test_penpots_own_instance_id_is_found_or_refused_and_never_guessed(conn: Connection) -> None:
     assert store.read_instance_id(conn) is None
     conn.execute("CREATE TABLE server_prop (id text PRIMARY KEY, preload boolean, content jsonb)")
