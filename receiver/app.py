@@ -52,6 +52,7 @@ METHOD_NOT_ALLOWED = 405
 BUSY_SECONDS = 5
 BROKEN_SECONDS = 30
 MOST_BATCHES = 10_000
+DECODERS = 2
 
 DESCRIPTION = (files("receiver") / "openapi.json").read_bytes()
 
@@ -134,7 +135,7 @@ class State:
     publisher: Publisher
     metrics: Metrics
     intake: Intake
-    decoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "decode"))
+    decoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DECODERS, "decode"))
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "read"))
 
 

@@ -108,9 +108,9 @@ def props(*parts: bytes) -> bytes:
 # --- bodies ---------------------------------------------------------------------------------------------------------
 
 
-def body_of(data: bytes) -> bytes:
+def body_of(data: bytes, level: int = 6) -> bytes:
     """A body around the fressian of its events."""
-    blob = struct.pack(">hi", 4, len(data)) + zstandard.ZstdCompressor(level=19).compress(data)
+    blob = struct.pack(">hi", 4, len(data)) + zstandard.ZstdCompressor(level=level).compress(data)
     events = base64.urlsafe_b64encode(blob).rstrip(b"=").decode()
     fields = {"type": "telemetry-events", "version": "2.18.0", "instance-id": INSTANCE, "events": events}
     return json.dumps(fields).encode()

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from penpot_telemetry.wire.limits import MIB
 from tests.abuse.bodies import STRANGER, Bad, bombs, costly_bomb, mistake
+from tests.abuse.costly import COSTLY, INSTANCE
 from tests.abuse.load import Ground, Line, make_parcel
 from tests.abuse.wire import dial, post_of, read_answers, reset, talk
 from tests.integration.receiving import body_of, rows
@@ -42,6 +43,21 @@ def throw_bombs(ground: Ground, rounds: int) -> None:
 
     with ThreadPoolExecutor(2) as sides:
         list(sides.map(side, [thrown[start::2] for start in (0, 1)] * rounds))
+
+
+def send_costly(ground: Ground, rounds: int) -> None:
+    """Every body that costs far more than it weighs, from four sides at once, each under an instance of its own."""
+    bodies = [make() for make in COSTLY.values()]
+
+    def side(number: int) -> None:
+        line = Line(ground.port)
+        for body in bodies:
+            stranger = str(UUID(int=number)).encode()
+            ground.note(*line.post(body.replace(INSTANCE.encode(), stranger)))
+        line.close()
+
+    with ThreadPoolExecutor(ABUSERS) as sides:
+        list(sides.map(side, range(ABUSERS * rounds)))
 
 
 def send_mixed(ground: Ground, part: float, count: int, seed: int = 1) -> None:

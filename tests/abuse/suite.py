@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from penpot_telemetry.wire.limits import MIB
+from penpot_telemetry.wire.limits import AT_WORK, MIB, RESERVED, TRANSACTION
+from receiver.app import DECODERS
 from receiver.pipeline import Places
 from receiver.settings import Settings, read_settings
 from tests.abuse import fuzz, lives, mixes
@@ -25,12 +26,14 @@ IMPATIENT = {"RECEIVER_BODY_SECONDS": "1"}
 def memory_bound(environ: Mapping[str, str]) -> int:
     """The most that a receiver may hold under these settings, in MiB.
 
-    Bodies are held up to their budget, whole or not; of these, so many as are at work may each be inflated to the cap;
-    the rest is there without any body.
+    Bodies are held up to their budget, whole or not; two are decoded, and so many as are at work hold their rows, all
+    within the budget for that; a transaction holds what fills it and one more; the rest is there without any body.
     """
     nowhere = Path()
     found: Settings = read_settings(Places(nowhere, nowhere, nowhere), "", 0, environ)
-    return BASE_MIB + (found.body_budget + found.at_work * found.limits.decoded) // MIB
+    most = found.limits.decoded
+    at_work = min(AT_WORK, (DECODERS * RESERVED + found.at_work) * most)
+    return BASE_MIB + (found.body_budget + at_work + TRANSACTION + most) // MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def list_mixes(scale: int) -> list[Mix]:
     """Every mix, `scale` times as long as in the short form."""
     return [
         Mix("bombs", partial(mixes.throw_bombs, rounds=1 + scale // 10), {}),
+        Mix("costly bodies", partial(mixes.send_costly, rounds=scale), {}),
         Mix("100 % invalid", partial(mixes.send_mixed, part=1.0, count=100 * scale)),
         Mix("50 % invalid", partial(mixes.send_mixed, part=0.5, count=100 * scale)),
         Mix("5 % invalid", partial(mixes.send_mixed, part=0.05, count=100 * scale)),

@@ -265,10 +265,11 @@ class LenientReader:
         if type(value) is Defective:
             self.note(value.defect)
             value, weight = value.value, value.weight
-        reader._repeats += weight
-        if reader._repeats > reader._most:
+        if reader._repeats + weight > reader._most:
+            reader.charge(ITEM)
             self.note("too-long")
             return self.cut()
+        reader._repeats += weight
         return value
 
     def read_text(self, code: int, start: int) -> Value:
