@@ -903,10 +903,11 @@ class _Keeper:
             return self.keep(value.items)
         made = plain(value)
         if isinstance(made, str):
-            if len(made) > self.left:
+            size = 1 if made.isprintable() else 6  # as JSON, a control character has six
+            if size * len(made) > self.left:
                 self.is_cut = True
-                made = made[: self.left * 3 // 4] + CUT  # the rest is for what follows
-            self.left -= len(made)
+                made = made[: self.left * 3 // 4 // size] + CUT  # the rest is for what follows
+            self.left -= size * len(made)
         return made
 
     def keep_key(self, key: Value) -> str:

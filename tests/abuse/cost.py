@@ -124,11 +124,16 @@ CODES = bytes((*range(0x80, 0xA8), *range(0xC0, 0xCB), 0xCC, 0xCD, 0xDA, 0xE3, 0
 CHANGES: Sequence[Callable[[bytes, random.Random], bytes]] = (grow, grow, drop, change, set_code, set_code)
 
 
-def search(seconds: float, seed: int = 1) -> list[tuple[Cost, str]]:
-    """The bodies that cost most for each of their bytes, the worst first, each of another outcome or origin."""
+def search(seconds: float, seed: int = 1, *, rewrite: bool = False) -> list[tuple[Cost, str]]:
+    """The bodies that cost most for each of their bytes, the worst first, each of another origin.
+
+    The search begins with the corpus, and to `rewrite` it with the bodies written by hand as well.
+    """
     dice = random.Random(seed)
     best: dict[str, tuple[Cost, str, bytes]] = {}
-    for name, make in COSTLY.items():
+    for name, events in (read_corpus() if CORPUS.exists() else {}).items():
+        keep(best, name, blob_of(events))
+    for name, make in COSTLY.items() if rewrite else ():
         if not name.startswith("a report"):
             keep(best, name, blob_of(events_of(make())))
     end = time.monotonic() + seconds
@@ -167,7 +172,7 @@ def write_corpus(found: Iterable[tuple[Cost, str]]) -> None:
 
 
 if __name__ == "__main__":
-    FOUND = search(float(sys.argv[1]))
+    FOUND = search(float(sys.argv[1]), rewrite=True)
     for COST, _ in FOUND:
         print(f"{COST.by_byte:12.0f} {COST}")
     write_corpus(FOUND)

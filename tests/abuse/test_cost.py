@@ -46,7 +46,7 @@ def test_the_worst_bodies_that_the_search_found_are_bounded(name: str) -> None:
 
 
 def test_a_short_search_finds_no_body_out_of_bounds() -> None:
-    assert search(2.0, seed=7)  # raises AssertionError at the first
+    assert search(1.0, seed=7)  # raises AssertionError at the first
 
 
 def test_a_page_of_a_penpot_stays_far_below_every_bound() -> None:
@@ -62,10 +62,9 @@ def test_decoding_a_costly_body_takes_no_more_memory_than_is_set_aside(tmp_path:
     warm = tmp_path / "warm"
     warm.write_bytes(penpots_body())
     files = []
-    for name, make in COSTLY.items():
+    for make in COSTLY.values():
         files.append(tmp_path / str(len(files)))
         files[-1].write_bytes(make())
-        del name
     line = [sys.executable, "-c", MEASURE, str(warm), *map(str, files)]
     limit = 3072 * MIB  # as compose and unit give it
 

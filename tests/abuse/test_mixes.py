@@ -12,7 +12,7 @@ MIXES = {mix.name: mix for mix in list_mixes(1)}
 
 LEAST: Mapping[str, Mapping[str, int]] = {
     "costly bodies": {"quarantined too-large": 50, "quarantined wrong-shape": 4},
-    "bombs": {"quarantined too-large": 5, "quarantined bad-fressian": 6},
+    "bombs": {"quarantined too-large": 6, "quarantined bad-fressian": 5},
     "100 % invalid": {"quarantined not-json": 10, "quarantined bad-blob": 5},
     "200 slow connections": {"408": SLOW // 3, "no answer": SLOW // 3},
     "odd requests": {"accepted": 80 // len(KINDS), "400": 1},
