@@ -21,7 +21,7 @@ RATIO = 32
 WORK_FLOOR = 32 * MIB
 WORK_RATIO = 384
 WORK_MOST = 192 * MIB
-"""Work of 32 MiB takes half a second of a core as empty lists, and one second as events in a form that no Penpot writes."""
+"""Work of 32 MiB takes half a second of a core as empty lists, one second as events in a form no Penpot writes."""
 
 ROW = 256
 """Bytes that each event counts beside its texts: the keys of its row in the journal, and its place in the columns."""

@@ -120,7 +120,9 @@ def set_code(data: bytes, dice: random.Random) -> bytes:
     return data[:at] + bytes([dice.choice(CODES)]) + data[at + 1 :]
 
 
-CODES = bytes((*range(0x80, 0xA8), *range(0xC0, 0xCB), 0xCC, 0xCD, 0xDA, 0xE3, 0xE4, 0xE5, 0xEC, 0xED, 0xEE, 0xEF, 0xF7))
+CODES = bytes(
+    (*range(0x80, 0xA8), *range(0xC0, 0xCB), 0xCC, 0xCD, 0xDA, 0xE3, 0xE4, 0xE5, 0xEC, 0xED, 0xEE, 0xEF, 0xF7)
+)
 CHANGES: Sequence[Callable[[bytes, random.Random], bytes]] = (grow, grow, drop, change, set_code, set_code)
 
 
@@ -174,5 +176,5 @@ def write_corpus(found: Iterable[tuple[Cost, str]]) -> None:
 if __name__ == "__main__":
     FOUND = search(float(sys.argv[1]), rewrite=True)
     for COST, _ in FOUND:
-        print(f"{COST.by_byte:12.0f} {COST}")
+        sys.stdout.write(f"{COST.by_byte:12.0f} {COST}\n")
     write_corpus(FOUND)

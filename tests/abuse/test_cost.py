@@ -61,7 +61,7 @@ def test_a_page_of_a_penpot_stays_far_below_every_bound() -> None:
 def test_decoding_a_costly_body_takes_no_more_memory_than_is_set_aside(tmp_path: Path) -> None:
     warm = tmp_path / "warm"
     warm.write_bytes(penpots_body())
-    files = []
+    files: list[Path] = []
     for make in COSTLY.values():
         files.append(tmp_path / str(len(files)))
         files[-1].write_bytes(make())

@@ -243,3 +243,17 @@ def test_bodies_and_days_go_when_their_time_has_come(store: Store) -> None:
     assert len(landfill.list_days(store.places.landfill)) == 1
     assert store.warehouse.con.execute("SELECT reason, body FROM quarantine").fetchall() == [("not-json", None)]
     assert read_account(store.warehouse.con).adds_up
+
+
+def test_a_replay_groups_records_by_the_bytes_that_they_carry(
+    store: Store, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        take(store, body_of(rows(1_000, number * 1_000)))
+    (day,) = landfill.list_days(places.landfill)
+    records = list(landfill.scan(landfill.path_of(places.landfill, day)))
+    sizes = [landfill.carried_size(record) for record in records]
+    assert sizes == [len(landfill.read_carried(record).encode()) for record in records]
+    assert [len(group) for group in pipeline.group_records(records)] == [5]
+    monkeypatch.setattr(pipeline, "TRANSACTION", 2 * max(sizes) - 1)
+    assert [len(group) for group in pipeline.group_records(records)] == [2, 2, 1]

@@ -3,12 +3,15 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penpot_telemetry.errors import DatabaseError
+from penpot_telemetry.wire.limits import TRANSACTION
 from receiver import open_warehouse, rollups
+from receiver.ingest import Batch
 from receiver.pipeline import Places, open_store, prepare, receive
 from receiver.warehouse import Warehouse
 from receiver.writer import Writer
@@ -84,3 +87,19 @@ def test_the_rollups_catch_up_within_seconds_and_at_a_start_after_a_crash(tmp_pa
     Warehouse(places.warehouse).close()
     with open_warehouse(places.warehouse) as opened:
         assert opened.sql("SELECT sum(events)::INT AS n FROM instance_days")["n"].to_list() == [8]
+
+
+def test_a_transaction_takes_no_further_batch_once_its_rows_fill_it(tmp_path: Path) -> None:
+    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    groups: list[int] = []
+    with open_store(places) as store:
+        writer = Writer(store, lambda _, jobs: groups.append(jobs))
+        receipts = []
+        for number in range(8):
+            job = prepare(body_of(rows(1, number)))
+            assert isinstance(job.item, Batch)
+            page = replace(job.item.page, size=TRANSACTION // 2 - 1)
+            receipts.append(writer.submit(replace(job, item=replace(job.item, page=page))))
+        with writer:
+            assert {receipt.result(20).status for receipt in receipts} == {"accepted"}
+    assert groups == [3, 3, 2]
