@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 from uuid import UUID
@@ -61,6 +61,14 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TelemetryError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            where = error.filename or "a file"
+            raise click.ClickException(f"{where}: {error.strerror or type(error).__name__}") from None
+        except duckdb.Error as error:
+            raise click.ClickException(
+                f"the warehouse cannot be read or written ({type(error).__name__}): is the disk full? If it is "
+                "damaged, `python -m receiver rebuild` makes it anew from the landfill and keeps the old file"
+            ) from None
 
 
 class Usage(click.Command):
@@ -117,6 +125,7 @@ def serve(warehouse: Path, landfill: Path | None, quarantine: Path | None, host:
     """Take batches by HTTP until SIGTERM, then finish what was accepted and exit 0."""
     from receiver.server import serve as run_server  # noqa: PLC0415  the other commands start without a web server
 
+    os.umask(0o077)
     settings = read_settings(places_beside(warehouse, landfill, quarantine), host, port, os.environ)
     run_server(settings, lambda url: click.echo(f"listening on {url}"))
 
@@ -135,8 +144,15 @@ def status(warehouse: Path, landfill: Path | None, quarantine: Path | None, url:
 @place_options
 @url_option
 def check(warehouse: Path, landfill: Path | None, quarantine: Path | None, url: str | None) -> None:
-    """Compare the sums; exit 1 when two that must agree do not."""
-    found = find_account(places_beside(warehouse, landfill, quarantine), url)
+    """Compare the sums and read every record of the landfill; exit 1 when something does not agree or is damaged.
+
+    What is damaged is named, with the file beside it that keeps it. Once you have looked at that file, rename its
+    ending to `.accepted`, and it is no longer reported.
+    """
+    places = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ).places
+    found = find_account(places, url)
+    if places.landfill.is_dir():
+        found = msgspec.structs.replace(found, checks=[*found.checks, *check_journal(places)])
     click.echo(describe_checks(found))
     if not found.adds_up:
         sys.exit(1)
@@ -160,6 +176,7 @@ def take_snapshot(warehouse: Path, landfill: Path | None, quarantine: Path | Non
     The copy takes the place of the one before in one step. While a server has the warehouse, the server makes it; it
     also does so by itself, see RECEIVER_SNAPSHOT_MINUTES.
     """
+    os.umask(0o077)
     target = to or snapshot_of(warehouse)
     try:
         con = open_to_read(warehouse)
@@ -220,11 +237,28 @@ def rebuild(warehouse: Path, landfill: Path | None, quarantine: Path | None, all
     What is no longer in the landfill, as RECEIVER_LANDFILL_DAYS may have it, is lost then: that needs --allow-loss.
     Events past RECEIVER_EVENT_DAYS come back until the server starts.
     """
+    os.umask(0o077)
     found = rebuild_warehouse(places_beside(warehouse, landfill, quarantine), allow_loss=allow_loss)
     click.echo(f"rebuilt from {found.replayed} records; {found.repeated_records} more were copies")
+    if found.kept_warehouse is not None:
+        click.echo(f"the old warehouse could not be read and is kept: {found.kept_warehouse}")
     if found.damaged_bytes or found.unloadable:
         click.echo(f"{found.damaged_bytes} bytes were no record; {found.unloadable} records could not be loaded")
         sys.exit(1)
+
+
+@main.command(name="mend-clock")
+@place_options
+def mend_clock_command(warehouse: Path, landfill: Path | None, quarantine: Path | None) -> None:
+    """Stamp receipts of the future with the time of now, in their order, and make the warehouse anew. Stop the server.
+
+    For a receiver that answers 503 because its clock once was wrong: set the clock first. What is no longer in the
+    landfill, as RECEIVER_LANDFILL_DAYS may have it, would be lost: then nothing is put in place of the old warehouse.
+    """
+    os.umask(0o077)
+    places = places_beside(warehouse, landfill, quarantine)
+    count = pipeline.mend_clock(places, datetime.now(UTC))
+    click.echo(f"{count} receipts lay ahead of the clock and are stamped with its time now")
 
 
 @main.command()
@@ -232,6 +266,7 @@ def rebuild(warehouse: Path, landfill: Path | None, quarantine: Path | None, all
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 def load(warehouse: Path, landfill: Path | None, quarantine: Path | None, files: tuple[Any, ...]) -> None:
     """Load POST bodies from files (- for standard input), as if they had come by HTTP; one receipt a line."""
+    os.umask(0o077)
     settings = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ)
     with open_store(settings.places) as store:
         for file in files:
@@ -265,6 +300,7 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
     New batches of the same instance or profile are loaded: to stop them, stop the sender. Cut off at any point, an
     erasure is finished by the next start or command that writes.
     """
+    os.umask(0o077)
     places = places_beside(warehouse, landfill, quarantine)
     if receipts:
         for erasure in tombstones.read(places.tombstones).erasures:
@@ -593,7 +629,30 @@ def landfill_check(con: Any, places: Places) -> account.Check:
     """Whether the landfill ends where the warehouse says that it is complete."""
     committed, end = warehouse.committed_position(con), landfill.end_of(places.landfill)
     left, right = committed.offset if committed else 0, end.offset if end else 0
-    return account.Check("landfill read up to = its end", left, right, committed == end)
+    return account.Check("landfill read up to = its end", left, right, committed == end or (not left and not right))
+
+
+def check_journal(places: Places) -> list[account.Check]:
+    """What of the landfill cannot be read, what is kept beside it, and what the warehouse has that it lacks.
+
+    Deliveries are compared by day while no server has the warehouse. The days before the oldest file are left out
+    when RECEIVER_LANDFILL_DAYS removes them.
+    """
+    survey = landfill.survey(places.landfill)
+    checks = [account.Check(f"bytes that are no record in {name}", size, 0, holds=False) for name, size in survey.bad]
+    checks += [account.Check(f"kept beside: {path.name}", 1, 0, holds=False) for path in survey.kept]
+    try:
+        con = open_to_read(places.warehouse)
+    except InUseError:
+        return checks
+    with closing(con):
+        since = min(survey.records, default=None) if places.landfill_days else None
+        lacking = sum(
+            max(0, deliveries - survey.records.get(day, 0))
+            for day, deliveries in warehouse.count_by_day(con)
+            if (since is None or day >= since) and day not in survey.accepted
+        )
+    return [*checks, account.Check("deliveries that the landfill lacks", lacking, 0, lacking == 0)]
 
 
 def open_to_read(path: Path) -> Any:

@@ -14,6 +14,9 @@ import msgspec
 from penpot_telemetry.errors import DatabaseError
 
 Kind = Literal["batch", "report", "refused", "renewed", "unpin", "revived", "dropped"]
+UNCOUNTED = frozenset({"renewed", "unpin", "revived", "dropped"})
+"""The kinds that are no bodies that came."""
+
 Outcome = Literal["loaded", "duplicate", "quarantined"]
 Stat = int | float | str | dict[str, int]
 """What is kept of a figure of a report; a map is the event counters."""

@@ -3,7 +3,8 @@
 A record is two zstd frames: a JSON line that says what it is, then what it carries (rows as JSON lines with dead
 letters after an empty one, or nothing; in older files also `events` text). `zstdcat 2026-07-20.zst` prints a day.
 Records are only ever appended, at an offset the caller can name, so the warehouse can say up to where it is complete;
-what lies beyond is replayed, and half a record at the end is cut off.
+what lies beyond is replayed, and half a record at the end is cut off. Nothing is destroyed: what is no record is kept
+in a file of its own beside (see KEPT), named after its place, and reading goes on at the next sound record.
 
 Nothing personal is written here: a batch is kept as its scrubbed rows, never as the bytes that were sent. Those have
 too many places that no reader looks at: a key that comes twice, bytes behind the end, frames that are skipped.
@@ -13,7 +14,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Self
@@ -24,12 +25,26 @@ import zstandard
 
 from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.wire.limits import MIB
-from receiver.delivery import Delivery, InUseError, Position
+from receiver.delivery import UNCOUNTED, Delivery, InUseError, Position
 
 SUFFIX = ".zst"
 NEW = ".new"
-HEADER_BYTES = 64 * 1024
+HEADER_BYTES = MIB
+"""The most that a header may take when it is written; `fits` asks."""
+
+FIRST_BYTES = 64 * 1024
+"""What is read of a header at once: nearly all are shorter."""
+
+OLD_HEADER_BYTES = 16 * MIB
+"""The most that a header may take when it is read: earlier versions wrote as much as a body held."""
+
 CARRIED_BYTES = 256 * MIB
+FRAME_OVERHEAD = 1024
+TORN, DAMAGED, LOST, ASIDE, ACCEPTED = ".torn", ".damaged", ".lost", ".aside", ".accepted"
+KEPT = (DAMAGED, LOST, ASIDE)
+"""Endings of what `check` reports: bytes that are no record, the place of bytes that are gone, and a record that could
+not be replayed. An operator who has looked at one renames its ending to ACCEPTED. TORN is an interrupted write."""
+
 LEVEL = 1  # the events text is base64 of zstd: a higher level costs time and gains nothing
 
 
@@ -72,12 +87,38 @@ class LandfillError(TelemetryError):
     """The landfill holds bytes that are not a record, before its end. The message names the file and the offset."""
 
 
+class TooLargeError(LandfillError):
+    """A record that the reader would not take again, so it is not written."""
+
+
+class Damage(NamedTuple):
+    """Bytes that are no sound record. `is_torn`: an interrupted write can have left them, at the end of the file."""
+
+    path: Path
+    start: int
+    end: int
+    is_torn: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return self.end - self.start
+
+    def beside(self, ending: str) -> Path:
+        """Where they are kept."""
+        return self.path.with_name(f"{self.path.name}.{self.start}-{self.end}{ending}")
+
+
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What was found past a position: whole records, and the bytes of a torn one that were cut off."""
+    """What was found past a position: whole records, the bytes of a torn one that were cut off, damaged places, and
+    how many bytes before the position are gone.
+    """
 
     records: list[Record]
-    torn_bytes: int
+    torn_bytes: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    lost_bytes: int = 0
 
 
 class Landfill:
@@ -103,6 +144,11 @@ class Landfill:
     def position(self) -> Position | None:
         """Just after the last record, or None before the first."""
         return None if self._day is None else Position(self._day, self._end)
+
+    @property
+    def newest_day(self) -> date | None:
+        """The day of the file that grows."""
+        return self._day
 
     def append(self, record: bytes, received_at: datetime) -> Position:
         """Write one record after the last; it is durable after `sync`. A failed write leaves the end where it was."""
@@ -171,31 +217,89 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def recover(landfill: Landfill, committed: Position | None) -> Tail:
-    """The whole records past `committed`, in order; a torn end of the newest file is cut off.
+    """The whole records past `committed`, in order; past what is damaged, which is kept beside. A torn end is cut off.
 
-    Raises LandfillError when a record is damaged and others follow it: that is no interrupted write.
+    When the bytes at `committed` are no record, its whole day is read: the file may be another one than it was. The
+    caller then leaves out what it knows already.
     """
-    records: list[Record] = []
-    torn = 0
-    newest = landfill.position
+    tail = Tail([])
+    torn = lost = 0
     for day in list_days(landfill.folder):
-        start = 0
-        if committed is not None:
-            if day < committed.day:
-                continue
-            start = committed.offset if day == committed.day else 0
+        if committed is not None and day < committed.day:
+            continue
         path = path_of(landfill.folder, day)
-        end = start
-        for record in scan(path, start):
-            records.append(record)
-            end = record.end
-        left = path.stat().st_size - end
-        if left > 0:
-            if newest is None or day != newest.day:
-                raise LandfillError(f"{path}: {left} bytes from offset {end} on are not a record")
-            landfill.rewind(Position(day, end))
-            torn = left
-    return Tail(records, torn)
+        start = committed.offset if committed is not None and day == committed.day else 0
+        found = list(scan_past_damage(path, min(start, path.stat().st_size)))
+        if start and found and isinstance(found[0], Damage) and not found[0].is_torn:
+            found = list(scan_past_damage(path))
+        for one in found:
+            if isinstance(one, Record):
+                tail.records.append(one)
+            elif one.is_torn and day == landfill.newest_day:
+                keep_beside(one, TORN)
+                landfill.rewind(Position(day, one.start))
+                torn = one.size
+            else:
+                keep_beside(one, DAMAGED)
+                tail.damages.append(one)
+    if committed is not None and committed.offset:
+        path = path_of(landfill.folder, committed.day)
+        size = path.stat().st_size if path.exists() else 0
+        lost = max(0, committed.offset - size - torn)
+        if lost:
+            keep_beside(Damage(path, size, committed.offset), LOST)
+    return Tail(tail.records, torn, tail.damages, lost)
+
+
+def keep_beside(damage: Damage, ending: str) -> None:
+    """A durable copy of some bytes in a file of its own, once; an empty one where they are gone."""
+    target = damage.beside(ending)
+    if target.exists() or damage.beside(ACCEPTED).exists():
+        return
+    new = new_path(target)
+    with open_new(new) as copy:
+        if ending != LOST:
+            with damage.path.open("rb") as source:
+                copy_bytes(source, copy, damage.start, damage.end)
+        copy.flush()
+        os.fsync(copy.fileno())
+    new.replace(target)
+    sync_folder(target.parent)
+
+
+def set_aside(record: Record) -> None:
+    """Keep a copy of a record that is not to be replayed, under the id of its delivery."""
+    path = aside_path(record)
+    if path.exists():
+        return
+    with open_new(new_path(path)) as copy, record.path.open("rb") as source:
+        copy_bytes(source, copy, record.start, record.end)
+        copy.flush()
+        os.fsync(copy.fileno())
+    new_path(path).replace(path)
+    sync_folder(path.parent)
+
+
+def aside_path(record: Record) -> Path:
+    """Where a record is kept that is not to be replayed."""
+    return record.path.with_name(f"{record.path.name}.{record.header.delivery.id}{ASIDE}")
+
+
+def list_aside(folder: Path) -> set[str]:
+    """The ids of the deliveries that are not to be replayed."""
+    return {path.name.removesuffix(ASIDE).rsplit(".", 1)[-1] for path in folder.rglob("*" + ASIDE)}
+
+
+def list_kept(folder: Path) -> list[Path]:
+    """The files of damage, loss, and records set aside that nobody has accepted yet."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in KEPT)
+
+
+def forget_kept(folder: Path) -> None:
+    """Empty the files of what was kept beside: they may hold what is to be erased; their names stay."""
+    for path in folder.rglob("*"):
+        if path.suffix in (TORN, DAMAGED, ASIDE, ACCEPTED):
+            os.truncate(path, 0)
 
 
 def scan(path: Path, start: int = 0) -> Iterator[Record]:
@@ -206,11 +310,10 @@ def scan(path: Path, start: int = 0) -> Iterator[Record]:
             start = record.end
 
 
-def scan_past_damage(path: Path) -> Iterator[Record | int]:
-    """Every sound record of one file; where bytes are no record, their number instead, and on to the next that is."""
+def scan_past_damage(path: Path, start: int = 0) -> Iterator[Record | Damage]:
+    """Every sound record of one file from an offset on; where bytes are no record, their place, and on to the next."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = 0
         while start < size:
             record = read_record(file, path, start)
             if record is not None:
@@ -218,14 +321,13 @@ def scan_past_damage(path: Path) -> Iterator[Record | int]:
                 start = record.end
                 continue
             resume = find_record(file, path, start + 1, size)
-            yield resume - start
+            yield Damage(path, start, resume, is_torn=resume == size and may_be_torn(file, start, size))
             start = resume
 
 
 def read_record(file: BinaryIO, path: Path, start: int) -> Record | None:
     """The record that begins at an offset, or None when what is there is not a whole and sound one."""
-    file.seek(start)
-    found = unpack_frame(file.read(HEADER_BYTES), HEADER_BYTES)
+    found = unpack_frame(read_header(file, start), OLD_HEADER_BYTES)
     if found is None:
         return None
     line, used = found
@@ -234,6 +336,8 @@ def read_record(file: BinaryIO, path: Path, start: int) -> Record | None:
     except msgspec.MsgspecError:
         return None
     carried_at = start + used
+    if header.carried_bytes <= 0 or header.carried_bytes > CARRIED_BYTES + FRAME_OVERHEAD + CARRIED_BYTES // 128:
+        return None
     file.seek(carried_at)
     carried = file.read(header.carried_bytes)
     if len(carried) < header.carried_bytes or unpack_frame(carried, CARRIED_BYTES) is None:
@@ -241,14 +345,60 @@ def read_record(file: BinaryIO, path: Path, start: int) -> Record | None:
     return Record(header, path, start, carried_at, carried_at + header.carried_bytes)
 
 
+def read_header(file: BinaryIO, start: int) -> bytes:
+    """As many bytes from an offset on as the frame of a header there can have."""
+    file.seek(start)
+    data = file.read(FIRST_BYTES)
+    most = frame_bytes(data)
+    return data if most is None or most <= len(data) else data + file.read(min(most, OLD_HEADER_BYTES) - len(data))
+
+
+def frame_bytes(data: bytes) -> int | None:
+    """The most that the frame at the beginning of `data` can take; None when none begins there."""
+    try:
+        size = zstandard.frame_content_size(data)
+    except zstandard.ZstdError:
+        return None
+    return size + size // 128 + FRAME_OVERHEAD if size >= 0 else None
+
+
+def may_be_torn(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether the bytes from an offset to the end are the beginning of one record, without an error in it."""
+    data = read_header(file, start)
+    if size - start < len(zstandard.FRAME_HEADER):
+        return zstandard.FRAME_HEADER.startswith(data)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=8 * MIB).decompressobj()
+    try:
+        line = decompressor.decompress(data)
+        if not decompressor.eof:
+            most = frame_bytes(data)
+            return data.startswith(zstandard.FRAME_HEADER) and size - start < (FRAME_OVERHEAD if most is None else most)
+        header = _header.decode(line)
+        carried_at = start + len(data) - len(decompressor.unused_data)
+        if header.carried_bytes <= size - carried_at:
+            return False
+        file.seek(carried_at)
+        rest = zstandard.ZstdDecompressor(max_window_size=8 * MIB).decompressobj()
+        while piece := file.read(MIB):
+            rest.decompress(piece)
+    except (zstandard.ZstdError, msgspec.MsgspecError):
+        return False
+    return not rest.eof
+
+
 def find_record(file: BinaryIO, path: Path, start: int, size: int) -> int:
     """The offset of the next sound record at or after `start`, or the size of the file."""
-    file.seek(start)
-    rest = file.read()
-    at = rest.find(zstandard.FRAME_HEADER)
-    while at >= 0 and read_record(file, path, start + at) is None:
-        at = rest.find(zstandard.FRAME_HEADER, at + 1)
-    return size if at < 0 else start + at
+    overlap = len(zstandard.FRAME_HEADER) - 1
+    while start < size:
+        file.seek(start)
+        piece = file.read(MIB)
+        at = piece.find(zstandard.FRAME_HEADER)
+        while at >= 0:
+            if read_record(file, path, start + at) is not None:
+                return start + at
+            at = piece.find(zstandard.FRAME_HEADER, at + 1)
+        start += max(1, len(piece) - overlap)
+    return size
 
 
 class Rewritten(NamedTuple):
@@ -258,8 +408,11 @@ class Rewritten(NamedTuple):
     damaged_bytes: int
 
 
-def rewrite(path: Path, change: Callable[[Record], bytes | None], *, dry_run: bool = False) -> Rewritten:
-    """Put what `change` makes of each record (None: it stays as it is) in its place, and leave out what is no record.
+def rewrite(
+    path: Path, change: Callable[[Record], bytes | None], *, dry_run: bool = False, keep_damage: bool = False
+) -> Rewritten:
+    """Put what `change` makes of each record (None: it stays as it is) in its place, and leave out what is no record,
+    but for the name of its place: it may hold what is to go.
 
     The file is replaced in one step, by one that is durable; a file that loses nothing is not touched. What follows a
     changed record has other offsets then. A dry run only counts.
@@ -268,15 +421,17 @@ def rewrite(path: Path, change: Callable[[Record], bytes | None], *, dry_run: bo
     new: BinaryIO | None = None
     with path.open("rb") as source, ExitStack() as opened:
         for found in scan_past_damage(path):
-            start, at = (at, at + found) if isinstance(found, int) else (found.start, found.end)
-            replacement = b"" if isinstance(found, int) else change(found)
+            start, at = found.start, found.end
+            replacement = change(found) if isinstance(found, Record) else None if keep_damage else b""
             if replacement is None:
                 continue
-            records, damaged = (records, damaged + found) if isinstance(found, int) else (records + 1, damaged)
+            records, damaged = (records, damaged + at - start) if isinstance(found, Damage) else (records + 1, damaged)
             if dry_run:
                 continue
+            if isinstance(found, Damage):
+                keep_beside(found, LOST)
             if new is None:
-                new = opened.enter_context(open_anew(path))
+                new = opened.enter_context(open_new(new_path(path)))
             copy_bytes(source, new, done, start)
             new.write(replacement)
             done = at
@@ -289,9 +444,9 @@ def rewrite(path: Path, change: Callable[[Record], bytes | None], *, dry_run: bo
     return Rewritten(records, damaged)
 
 
-def open_anew(path: Path) -> BinaryIO:
-    """A file that will take the place of another, to write."""
-    fd = os.open(new_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def open_new(path: Path) -> BinaryIO:
+    """A file of the operator's only, empty, to write."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     return os.fdopen(fd, "wb")
 
 
@@ -316,6 +471,37 @@ def read_index(index: Iterable[Entry]) -> Iterator[Record]:
             record = read_record(file, entry.path, entry.start)
         if record is not None:
             yield record
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A whole folder as it is: damaged bytes by file, what is kept beside and not accepted, records of deliveries by
+    day, and the days of which something was accepted as lost.
+    """
+
+    bad: list[tuple[str, int]]
+    kept: list[Path]
+    records: dict[date, int]
+    accepted: set[date]
+
+
+def survey(folder: Path) -> Survey:
+    """Read every record of a folder. A torn end of the newest day is not damage: a server may be writing it."""
+    newest = max(list_days(folder), default=None)
+    bad: list[tuple[str, int]] = []
+    records: dict[date, set[UUID]] = {}
+    for path in sorted(folder.rglob("*" + SUFFIX)):
+        day, damaged = day_of(path) or date.min, 0
+        for one in scan_past_damage(path):
+            if isinstance(one, Record):
+                if one.header.delivery.kind not in UNCOUNTED:
+                    records.setdefault(day, set()).add(one.header.delivery.id)
+            elif not (one.is_torn and day == newest) and not one.beside(ACCEPTED).exists():
+                damaged += one.size
+        if damaged:
+            bad.append((path.name, damaged))
+    accepted = {named for path in folder.rglob("*" + ACCEPTED) if (named := day_of(Path(path.name.split(".")[0])))}
+    return Survey(bad, list_kept(folder), {day: len(ids) for day, ids in records.items()}, accepted)
 
 
 def end_of(folder: Path) -> Position | None:
@@ -344,9 +530,27 @@ def carried_size(record: Record) -> int:
         return max(0, zstandard.frame_content_size(file.read(18)))
 
 
+def read_packed(record: Record) -> bytes:
+    """What a record carries, as it is written."""
+    with record.path.open("rb") as file:
+        file.seek(record.carried_at)
+        return file.read(record.header.carried_bytes)
+
+
 def pack_carried(text: str) -> bytes:
-    """What a record will carry, compressed: the costly half, which needs no lock and no writer."""
-    return _compress(text.encode())
+    """What a record will carry, compressed: the costly half, which needs no lock and no writer.
+
+    Raises TooLargeError for more than a reader takes.
+    """
+    data = text.encode()
+    if len(data) > CARRIED_BYTES:
+        raise TooLargeError(f"its rows take more than {CARRIED_BYTES // MIB} MiB in the journal")
+    return _compress(data)
+
+
+def fits(delivery: Delivery) -> bool:
+    """Whether the header of a delivery can be read again."""
+    return len(msgspec.json.encode(delivery)) <= HEADER_BYTES - FRAME_OVERHEAD
 
 
 def pack_record(delivery: Delivery, carried: Carried, packed: bytes) -> bytes:
@@ -378,7 +582,10 @@ def expire(landfill: Landfill, days: int, today: date) -> list[date]:
     old = [day for day in list_days(landfill.folder) if day < today - timedelta(days=days)]
     gone = [day for day in old if newest is not None and day != newest.day]
     for day in gone:
-        path_of(landfill.folder, day).unlink()
+        path = path_of(landfill.folder, day)
+        for beside in landfill.folder.glob(path.name + ".*"):
+            beside.unlink()
+        path.unlink()
     return gone
 
 

@@ -25,7 +25,9 @@ from penpot_telemetry.wire.fressian.reader import MEMORY
 from penpot_telemetry.wire.limits import MIB, RECEIPT, TRANSACTION, Limits
 from receiver import account, erase, ingest, landfill, retention, snapshot, tombstones, warehouse
 from receiver.account import Letter, Refused
+from receiver.attempts import Attempts
 from receiver.delivery import (
+    UNCOUNTED,
     DeadLetter,
     Delivery,
     Position,
@@ -47,7 +49,7 @@ from receiver.frames import (
     write_rows,
 )
 from receiver.ingest import Batch, Rejection, Report
-from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record, Rewritten
+from receiver.landfill import Carried, Entry, Landfill, LandfillError, Record, Rewritten, TooLargeError
 from receiver.quarantine import Quarantine
 from receiver.tombstones import Erased, Erasure
 from receiver.warehouse import Known, Warehouse
@@ -56,8 +58,21 @@ TICK = timedelta(microseconds=1)
 PAGES = 256  # marks of 10,000 events are 80 kB
 
 
+AHEAD = timedelta(hours=1)
+"""How far the last receipt may lie ahead of the clock. Receipts only grow, so a clock that was wrong once would stamp
+everything after."""
+
+
 class UnavailableError(TelemetryError):
     """The body could not be made durable now; the same body may be sent again later."""
+
+
+class RepeatError(LookupError):
+    """A repeat whose first delivery the landfill does not hold."""
+
+
+class ClockError(UnavailableError):
+    """The last receipt lies too far ahead of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,9 @@ class Found:
     damaged_bytes: int = 0
     unloadable: int = 0
     finished_erasures: int = 0
+    lost_bytes: int = 0
+    known_records: int = 0
+    kept_warehouse: Path | None = None
 
 
 @dataclass(slots=True)
@@ -171,10 +189,10 @@ def open_store(places: Places) -> Store:
     """Open, or create, and bring the warehouse up to its landfill; a lost warehouse is rebuilt first, and an erasure
     that was cut off is finished.
 
-    Raises DatabaseError when the warehouse is in use, no warehouse, or one from before an erasure; LandfillError when
-    the landfill is damaged.
+    What is damaged in the landfill is kept beside and counted. Raises DatabaseError when the warehouse is in use, no
+    warehouse, damaged, or one from before an erasure.
     """
-    is_lost = not places.warehouse.exists() and bool(landfill.list_days(places.landfill))
+    is_lost = not places.warehouse.exists() and any(places.landfill.rglob("*" + landfill.SUFFIX))
     rebuilt = rebuild(places) if is_lost else None
     finished = finish_erasures(places)
     opened = Warehouse(places.warehouse)
@@ -194,12 +212,37 @@ def open_store(places: Places) -> Store:
 
 
 def catch_up(opened: Warehouse, log: Landfill) -> Found:
-    """Replay what the landfill holds past the position that the warehouse has committed; cut off a torn end."""
+    """Replay what the landfill holds past the position that the warehouse has committed; cut off a torn end.
+
+    A landfill that lost its end, or whose file is another one than it was, is read on from where it ends now.
+    """
     tail = landfill.recover(log, warehouse.committed_position(opened.con))
-    unloadable = replay(opened, tail.records)
-    if unloadable:
+    new = [record for record in tail.records if not is_known(opened, record)]
+    aside = landfill.list_aside(log.folder)
+    kept = [record for record in new if str(record.header.delivery.id) in aside]
+    tried = [record for record in new if str(record.header.delivery.id) not in aside]
+    unloadable = len(kept) + replay(opened, tried)
+    if tail.lost_bytes:
+        with warehouse.transaction(opened.con):
+            warehouse.reset_positions(opened.con, log.position)
+    elif unloadable or tail.damages or len(new) < len(tail.records):
         warehouse.set_floor(opened.con, log.position)  # else each start would try these again
-    return Found(replayed=len(tail.records), torn_bytes=tail.torn_bytes, unloadable=unloadable)
+    return Found(
+        replayed=len(new),
+        torn_bytes=tail.torn_bytes,
+        damaged_bytes=sum(damage.size for damage in tail.damages),
+        unloadable=unloadable,
+        lost_bytes=tail.lost_bytes,
+        known_records=len(tail.records) - len(new),
+    )
+
+
+def is_known(opened: Warehouse, record: Record) -> bool:
+    """Whether this very record was applied before: receipts only grow, and each has an instant of its own."""
+    delivery = record.header.delivery
+    if delivery.received_at > opened.numbers.received_at:
+        return False
+    return delivery.kind in UNCOUNTED or warehouse.has_delivery(opened.con, delivery.received_at)
 
 
 # --- one body -------------------------------------------------------------------------------------------------------
@@ -210,7 +253,11 @@ def prepare(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = 
     item = read_body(body, limits, require_signature=require_signature)
     if not isinstance(item, Batch):
         return Job(body, item, "nothing", landfill.NOTHING)
-    return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame, item.page.dead_letters)))
+    try:
+        return Job(body, item, "rows", landfill.pack_carried(write_rows(item.page.frame, item.page.dead_letters)))
+    except TooLargeError as error:
+        refusal = Rejection("too-large", str(error), item.sent, item.digest)
+        return Job(body, refusal, "nothing", landfill.NOTHING)
 
 
 def read_body(body: bytes, limits: Limits, *, require_signature: bool = False) -> Batch | Report | Rejection:
@@ -228,6 +275,7 @@ def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
     if not store.is_sound:
         make_sound(store)
     before = store.landfill.position
+    require_clock(store)
     try:
         plans = decide(store, jobs)
         positions = append_records(store, plans)
@@ -248,6 +296,16 @@ def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
         store.is_sound = False
         raise UnavailableError(f"the warehouse cannot commit now: {type(error).__name__}") from error
     return [plan.receipt for plan in plans]
+
+
+def require_clock(store: Store) -> None:
+    """Refuse to stamp what comes with a time that nobody can believe. Raises ClockError."""
+    last, now = store.warehouse.numbers.received_at, store.clock()
+    if last > now + AHEAD:
+        raise ClockError(
+            f"the last receipt is of {last:%Y-%m-%d %H:%M} UTC and the clock says {now:%Y-%m-%d %H:%M}: set the clock, "
+            "or stop the server and run `python -m receiver mend-clock`"
+        )
 
 
 def receive_apart(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
@@ -306,7 +364,9 @@ def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> P
             return decide_refused(store, job, job.item, received_at)
 
 
-def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh) -> Plan:
+def decide_batch(  # noqa: PLR0911  a batch has as many ends
+    store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh
+) -> Plan:
     """A batch by its key: new, the same again, another one under a used id, or one that came in parts, or a part."""
     sent = item.sent
     key = batch_key(sent.instance_id, sent.batch_id, item.digest)
@@ -351,6 +411,8 @@ def decide_batch(store: Store, job: Job, item: Batch, received_at: datetime, fre
         signed_by=item.signed_by,
         retried=retried_key(job),
     )
+    if not landfill.fits(delivery):
+        return decide_refused(store, job, replace(TOO_LONG, sent=sent, digest=item.digest), received_at)
     receipt = warehouse.receipt_of(delivery, known)
     if known is not None:
         return Plan(forget(delivery, received_at) if known.forgotten else delivery, receipt)
@@ -466,6 +528,8 @@ def decide_report(store: Store, job: Job, item: Report, received_at: datetime, f
         dropped_stats=item.dropped_stats,
         retried=retried_key(job),
     )
+    if not landfill.fits(delivery):
+        return decide_refused(store, job, replace(TOO_LONG, is_kept=False), received_at)
     fresh.known.setdefault(key, Known(None, 0, digest))
     receipt = warehouse.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
@@ -599,6 +663,7 @@ def write_word(
 ) -> None:
     """An operator's word into the journal and the warehouse, durably. Raises UnavailableError."""
     plans = [Plan(word, warehouse.receipt_of(word, None), frame, carried=carried, packed=packed)]
+    require_clock(store)
     try:
         load_plans(store, plans, append_records(store, plans))
         commit(store)
@@ -647,15 +712,34 @@ def drop(store: Store, bodies: Sequence[str]) -> None:
 def replay(opened: Warehouse, records: Iterable[Record]) -> int:
     """Apply records in the order given; returns how many could not be loaded.
 
-    What each becomes is found out anew, so that records of several landfills make one sound warehouse.
+    What each becomes is found out anew, so that records of several landfills make one sound warehouse. What is under
+    way is noted before; what raises, or has ended starts, is set aside.
     """
+    attempts = Attempts.read(opened.path)
     unloadable = 0
-    for chunk in group_records(records):
-        try:
-            replay_together(opened, chunk)
-        except UNLOADABLE:
-            unloadable += sum(not replay_alone(opened, record) for record in chunk)
+    try:
+        for chunk in group_records(records):
+            if not any(attempts.is_suspect(record.header.delivery.id) for record in chunk):
+                try:
+                    with attempts.noted([record.header.delivery.id for record in chunk]):
+                        replay_together(opened, chunk)
+                    continue
+                except Exception as error:
+                    if not is_of_records(error):
+                        raise
+            unloadable += sum(not replay_alone(opened, record, attempts) for record in chunk)
+    except (OSError, duckdb.IOException, SystemExit, KeyboardInterrupt):
+        attempts.clear()  # the disk, or an orderly end
+        raise
+    attempts.clear()
     return unloadable
+
+
+def is_of_records(error: Exception) -> bool:
+    """Whether it is the rows that are at fault, not the disk or the database."""
+    if isinstance(error, duckdb.Error):
+        return isinstance(error, (*warehouse.DATA_ERRORS, duckdb.OutOfMemoryException))
+    return not isinstance(error, (OSError, DatabaseError))
 
 
 def group_records(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -685,11 +769,24 @@ def replay_together(opened: Warehouse, records: Sequence[Record]) -> None:
         raise
 
 
-def replay_alone(opened: Warehouse, record: Record) -> bool:
-    """One record in a transaction of its own; whether it could be loaded."""
+def replay_alone(opened: Warehouse, record: Record, attempts: Attempts) -> bool:
+    """One record in a transaction of its own; whether it could be loaded. One that cannot be is set aside.
+
+    Not so the repeat of something that is not there, as after days of the landfill were removed: it carries nothing.
+    """
+    delivery_id = record.header.delivery.id
+    if attempts.is_too_often(delivery_id):
+        landfill.set_aside(record)
+        return False
     try:
-        replay_together(opened, [record])
-    except UNLOADABLE:
+        with attempts.noted([delivery_id]):
+            replay_together(opened, [record])
+    except RepeatError:
+        return False
+    except Exception as error:
+        if not is_of_records(error):
+            raise
+        landfill.set_aside(record)
         return False
     return True
 
@@ -714,7 +811,7 @@ def recall(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
         repeat = structs.replace(delivery, outcome="duplicate")
         return (forget(repeat, delivery.received_at) if known.forgotten else repeat), None, ()
     if delivery.outcome == "duplicate":
-        raise LookupError("a repeat of something that this landfill does not hold")
+        raise RepeatError("a repeat of something that this landfill does not hold")
     if delivery.kind != "batch" or delivery.forgotten:
         return delivery, None, ()
     return recall_batch(opened, record, delivery)
@@ -775,6 +872,7 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
 
     Records are sorted by the time of receipt and each is taken once, so neither order nor copies matter. Raises
     DatabaseError, and leaves the old warehouse as it was, when that one is in use or holds what the landfill does not.
+    An old warehouse that cannot be read is kept under another name.
     """
     new = rebuilding(places)
     warehouse.remove_database(new)
@@ -784,7 +882,10 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
         purged = purge(places.landfill, tombstones.index(stones, stones.erasures))
         index, repeated, damaged = index_landfill(places.landfill)
         with Warehouse(new) as built:
-            unloadable = replay(built, landfill.read_index(index))
+            aside = landfill.list_aside(places.landfill)
+            kept = [entry for entry in index if str(entry.delivery_id) in aside]
+            tried = [entry for entry in index if str(entry.delivery_id) not in aside]
+            unloadable = len(kept) + replay(built, landfill.read_index(tried))
             missing = warehouse.count_missing(built.con, places.warehouse)
             lost = [name for name in warehouse.list_bodies(built.con) if not (places.quarantine / name).exists()]
             warehouse.forget_bodies(built.con, lost)
@@ -796,8 +897,10 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
                 f"{places.warehouse} holds {missing} batches and reports that the landfill does not: "
                 "nothing was changed; rebuild with --allow-loss to go on without them"
             )
+        old = warehouse.keep_unreadable(places.warehouse) if missing is None else None
         warehouse.replace_database(places.warehouse, new)
-    return Found(len(index), 0, repeated, damaged + purged.damaged_bytes, unloadable)
+    damaged += purged.damaged_bytes
+    return Found(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
 
 
 def rebuilding(places: Places) -> Path:
@@ -811,14 +914,46 @@ def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
     repeated = damaged = 0
     for path in sorted(folder.rglob("*" + landfill.SUFFIX)):
         for found in landfill.scan_past_damage(path):
-            if isinstance(found, int):
-                damaged += found
+            if not isinstance(found, Record):
+                landfill.keep_beside(found, landfill.TORN if found.is_torn else landfill.DAMAGED)
+                damaged += found.size
             elif found.header.delivery.id in entries:
                 repeated += 1
             else:
                 delivery = found.header.delivery
                 entries[delivery.id] = Entry(delivery.received_at, delivery.id, path, found.start)
     return sorted(entries.values()), repeated, damaged
+
+
+def mend_clock(places: Places, now: datetime) -> int:
+    """Stamp the receipts that lie ahead of the clock with `now`, in their order, and make the warehouse anew of that.
+
+    Returns how many they were. Cut off at any point, the same call again finishes it. A file that is named by a day to
+    come gets another name, under which a rebuild finds it. Raises DatabaseError as `rebuild` does.
+    """
+    with landfill.locked(places.landfill):
+        index, _, _ = index_landfill(places.landfill)
+        ahead = [entry for entry in index if entry.received_at > now]
+        last = max((entry.received_at for entry in index if entry.received_at <= now), default=now)
+        first = max(last + TICK, now - len(ahead) * TICK)
+        stamps = {entry.delivery_id: first + number * TICK for number, entry in enumerate(ahead)}
+
+        def change(record: Record) -> bytes | None:
+            delivery = record.header.delivery
+            if delivery.id not in stamps:
+                return None
+            stamped = structs.replace(delivery, received_at=stamps[delivery.id])
+            return landfill.pack_record(stamped, record.header.carried, landfill.read_packed(record))
+
+        for path in sorted({entry.path for entry in ahead}):
+            landfill.rewrite(path, change, keep_damage=True)
+        for day in landfill.list_days(places.landfill):
+            if day > now.date():
+                path = landfill.path_of(places.landfill, day)
+                path.rename(path.with_name("ahead-" + path.name))
+        landfill.sync_folder(places.landfill)
+    rebuild(places)
+    return len(ahead)
 
 
 # --- what is asked to go --------------------------------------------------------------------------------------------
@@ -887,7 +1022,9 @@ def finish_erasures(places: Places) -> list[Erasure]:
                 warehouse.set_erased(opened.con, at)
             content_digest = account.content_digest(opened.con)
         warehouse.write_anew(places.warehouse)
-        for left_over in (warehouse.snapshot_of(places.warehouse), rebuilding(places)):
+        landfill.forget_kept(places.landfill)
+        unreadable = warehouse.list_unreadable(places.warehouse)
+        for left_over in (warehouse.snapshot_of(places.warehouse), rebuilding(places), *unreadable):
             warehouse.remove_database(left_over)
         snapshot.remove_unfinished(warehouse.snapshot_of(places.warehouse))
         now = datetime.now(UTC)
@@ -972,7 +1109,6 @@ def days_before(now: datetime, days: int) -> date:
     return date.fromordinal(max(1, now.astimezone(UTC).toordinal() - days))
 
 
-UNLOADABLE = (DecodeError, LookupError, *warehouse.DATA_ERRORS)
 TOGETHER = 32
 PACKED = 16
 """Bytes of rows for one of `events` text, which the oldest records carry: about so many in a page of a Penpot."""
@@ -988,4 +1124,5 @@ REPLAY = Limits(
 """What was loaded once is read again, under the caps of its day: the oldest records know none on words."""
 
 ID_REUSED = "this batch-id was received before with other events"
+TOO_LONG = Rejection("too-large", "its fields take more than 1 MiB in the journal")
 SUPERSEDED = Rejection("superseded", "its events came in parts, in batches that name it", is_kept=False)

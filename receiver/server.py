@@ -148,6 +148,9 @@ def tell(found: Found) -> None:
             repeated_records=found.repeated_records,
             damaged_bytes=found.damaged_bytes,
             unloadable=found.unloadable,
+            lost_bytes=found.lost_bytes,
+            known_records=found.known_records,
+            kept_warehouse=found.kept_warehouse and str(found.kept_warehouse),
             finished_erasures=found.finished_erasures,
         )
 

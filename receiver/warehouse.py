@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID
@@ -62,6 +62,9 @@ class Warehouse:
         try:
             prepare(self.con, path)
             self.numbers = read_numbers(self.con)
+        except duckdb.Error as error:
+            self.con.close()
+            raise DatabaseError(f"{path} cannot be read ({type(error).__name__}): {remedy(path)}") from None
         except BaseException:
             self.con.close()
             raise
@@ -101,10 +104,23 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise InUseError(f"{path} is in use by another process: a warehouse has one writer") from None
-        raise DatabaseError(f"{path} cannot be opened: {error}") from None
+        if path.is_dir() or wal_of(path).is_dir():
+            raise DatabaseError(f"{path} or {wal_of(path)} is a folder: a file belongs there, move it away") from None
+        if path.exists() and os.access(path, os.R_OK | os.W_OK) and path.stat().st_size:
+            raise DatabaseError(f"{path} cannot be opened ({type(error).__name__}): {remedy(path)}") from None
+        raise DatabaseError(f"{path} cannot be opened: is its folder there, and may it be written?") from None
     except duckdb.Error as error:
-        raise DatabaseError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
+        raise DatabaseError(f"{path} cannot be opened ({type(error).__name__}): {remedy(path)}") from None
     return con
+
+
+def remedy(path: Path) -> str:
+    """What to do about a warehouse that DuckDB will not read."""
+    again = "run `python -m receiver rebuild`, which makes it anew from the landfill and keeps the old file"
+    wal = wal_of(path)
+    if wal.exists():
+        return f"it or its log is damaged. Move {wal} away and start again, the landfill has what is in it; or {again}"
+    return f"it is damaged, or no warehouse: {again}"
 
 
 TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'main' AND table_type = 'BASE TABLE'"
@@ -195,6 +211,7 @@ FORGET_POSITIONS = "UPDATE deliveries SET landfill_day = DATE '0001-01-01', land
 def reset_positions(con: duckdb.DuckDBPyConnection, end: Position | None) -> None:
     """All of a landfill whose records moved is in here; `end` is where it ends now."""
     con.execute(FORGET_POSITIONS)
+    con.execute("DELETE FROM meta WHERE key = 'landfill-floor'")
     set_floor(con, end)
 
 
@@ -222,28 +239,51 @@ SELECT (SELECT count(*) FROM before.batches ANTI JOIN {FORGOTTEN_HERE} USING (ke
 MISSING_FORGOTTEN = f"SELECT count(*) FROM before.forgotten ANTI JOIN {FORGOTTEN_HERE} USING (key)"  # noqa: S608  likewise
 
 
-def count_missing(con: duckdb.DuckDBPyConnection, other: Path) -> int:
-    """How many batches and reports of another warehouse are not in this one; 0 when it is not there or unreadable."""
+def count_missing(con: duckdb.DuckDBPyConnection, other: Path) -> int | None:
+    """How many batches and reports of another warehouse are not in this one; None when it cannot be read."""
     if not other.exists():
-        return 0
+        return None if wal_of(other).exists() else 0
     path = str(other).replace("'", "''")
     try:
         con.execute(f"ATTACH '{path}' AS before (READ_ONLY)")
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise InUseError(f"{other} is in use by another process: a warehouse has one writer") from None
-        return 0
+        return None
     except duckdb.Error:
-        return 0
+        return None
     try:
         missing = int(one(con, MISSING)[0])
         with suppress(duckdb.CatalogException):  # an older file remembers nothing that is gone
             missing += int(one(con, MISSING_FORGOTTEN)[0])
         return missing
-    except duckdb.CatalogException:
-        return 0
+    except duckdb.Error:
+        return None
     finally:
-        con.execute("DETACH before")
+        with suppress(duckdb.Error):
+            con.execute("DETACH before")
+
+
+def keep_unreadable(path: Path) -> Path | None:
+    """Give a file that cannot be read, and its log, a name that is free; returns it. None when there is nothing."""
+    if not path.exists() and not wal_of(path).exists():
+        return None
+    number = 1
+    while (kept := path.with_name(f"{path.name}.unreadable-{number}")).exists() or wal_of(kept).exists():
+        number += 1
+    if wal_of(path).exists():
+        wal_of(path).rename(wal_of(kept))
+    if path.exists():
+        path.rename(kept)
+    sync_folder(path.parent)
+    return kept
+
+
+def list_unreadable(path: Path) -> list[Path]:
+    """The files that were kept under other names, without their logs."""
+    return sorted(
+        {one.with_name(one.name.removesuffix(".wal")) for one in path.parent.glob(path.name + ".unreadable-*")}
+    )
 
 
 def list_bodies(con: duckdb.DuckDBPyConnection) -> list[str]:
@@ -350,6 +390,19 @@ def has_report(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
 def has_refused(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:
     """Whether a refused body with this key was put aside before."""
     return bool(con.execute("SELECT 1 FROM quarantine WHERE key = ?", [key]).fetchall())
+
+
+def has_delivery(con: duckdb.DuckDBPyConnection, received_at: datetime) -> bool:
+    """Whether a delivery of this instant was applied."""
+    return bool(con.execute("SELECT 1 FROM deliveries WHERE received_at = ?", [utc(received_at)]).fetchall())
+
+
+BY_DAY = "SELECT landfill_day, count(*) FROM deliveries WHERE landfill_day > '0001-01-01' GROUP BY ALL ORDER BY ALL"
+
+
+def count_by_day(con: duckdb.DuckDBPyConnection) -> list[tuple[date, int]]:
+    """How many deliveries have their record in which day of the landfill."""
+    return con.execute(BY_DAY).fetchall()
 
 
 def has_body(con: duckdb.DuckDBPyConnection, name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from receiver import landfill
 from receiver.delivery import Delivery, InUseError, Position
-from receiver.landfill import Landfill, LandfillError, Record
+from receiver.landfill import Damage, Landfill, Record
 
 MONDAY = datetime(2026, 7, 20, 12, tzinfo=UTC)
 TUESDAY = datetime(2026, 7, 21, 12, tzinfo=UTC)
@@ -49,12 +49,15 @@ def test_a_write_cut_at_any_byte_leaves_the_records_before_it(tmp_path: Path) ->
         assert path.stat().st_size == first.offset
 
 
-def test_a_torn_record_of_a_day_before_is_damage_and_not_an_interrupted_write(tmp_path: Path) -> None:
+def test_a_torn_record_of_a_day_before_is_damage_and_is_kept_beside(tmp_path: Path) -> None:
     first, _ = fill(tmp_path, MONDAY, TUESDAY)
     path = landfill.path_of(tmp_path, first.day)
-    path.write_bytes(path.read_bytes()[:-1])
-    with Landfill(tmp_path) as log, pytest.raises(LandfillError, match="are not a record"):
-        landfill.recover(log, None)
+    cut = path.read_bytes()[:-1]
+    path.write_bytes(cut)
+    with Landfill(tmp_path) as log:
+        found = landfill.recover(log, None)
+    assert (numbers(found.records), found.torn_bytes, [one.size for one in found.damages]) == ([1], 0, [len(cut)])
+    assert path.read_bytes() == cut == landfill.list_kept(tmp_path)[0].read_bytes()
 
 
 def test_a_turned_byte_costs_its_own_record_only(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_a_turned_byte_costs_its_own_record_only(tmp_path: Path) -> None:
     path.write_bytes(data)
     found = list(landfill.scan_past_damage(path))
     assert numbers([one for one in found if isinstance(one, Record)]) == [0, 2]
-    assert [one for one in found if isinstance(one, int)] == [positions[1].offset - positions[0].offset]
+    assert [one.size for one in found if isinstance(one, Damage)] == [positions[1].offset - positions[0].offset]
     assert landfill.end_of(tmp_path) == positions[2]
 
 
