@@ -59,16 +59,20 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except TelemetryError as error:
-            raise click.ClickException(str(error)) from None
-        except OSError as error:
-            where = error.filename or "a file"
-            raise click.ClickException(f"{where}: {error.strerror or type(error).__name__}") from None
-        except duckdb.Error as error:
-            raise click.ClickException(
-                f"the warehouse cannot be read or written ({type(error).__name__}): is the disk full? If it is "
-                "damaged, `python -m receiver rebuild` makes it anew from the landfill and keeps the old file"
-            ) from None
+        except (TelemetryError, OSError, duckdb.Error) as error:
+            raise click.ClickException(explain(error)) from None
+
+
+def explain(error: TelemetryError | OSError | duckdb.Error) -> str:
+    """One line for the operator. DuckDB's own words may quote a value, so they are left out."""
+    if isinstance(error, TelemetryError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"
+    return (
+        f"the warehouse cannot be read or written ({type(error).__name__}): is the disk full? If it is damaged, "
+        "`python -m receiver rebuild` makes it anew from the landfill and keeps the old file"
+    )
 
 
 class Usage(click.Command):
