@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -268,7 +268,7 @@ def test_what_comes_later_is_stamped_later_although_the_clock_went_back(folder: 
     erase_here(folder, "profile", PROFILE)
     later = body_of([of_profile()], instance=PENPOT, batch_id=BATCHES[7], batch_seq=7)
     with open_store(places_of(folder)) as store:
-        store.clock = lambda: datetime(2020, 1, 1, tzinfo=UTC)
+        store.clock = lambda: datetime.now(UTC) - timedelta(minutes=50)
         assert receive(store, [prepare(later)])[0].status == "accepted"
     rebuild(places_of(folder))
     assert ask(folder, EVENTS_OF_IT) == [(1,)]

@@ -6,6 +6,7 @@ operator would see, or `died`. A child that is killed or aborts takes nothing el
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -26,7 +27,7 @@ from receiver.account import content_digest, read_account
 from receiver.pipeline import Places, Store, open_store, prepare, receive
 from receiver.settings import places_beside
 from tests.integration.receiving import body_of, legacy_report, rows
-from tests.storage.faults import Counter, install
+from tests.storage.faults import Connection, Counter, install
 
 NOW = datetime(2026, 7, 21, 12, tzinfo=UTC)
 BATCHES = 6
@@ -169,6 +170,30 @@ def operate(folder: str, operation: str, at_call: int | None, kind: str) -> dict
     return {"calls": counter.calls}
 
 
+def receive_bodies(folder: str, bodies: list[str], hours: float) -> dict[str, Any]:
+    """Receive bodies so many hours after NOW."""
+    with at(open_store(places_in(folder)), NOW + timedelta(hours=hours)) as store:
+        receipts = [receive(store, [prepare(body.encode())])[0] for body in bodies]
+    return {"said": [(receipt.status, receipt.reason) for receipt in receipts]}
+
+
+def die_in_replay(folder: str, events: int) -> dict[str, Any]:
+    """Start, and be killed as by the kernel when the rows of a batch of so many events go into the database."""
+    connect = duckdb.connect
+
+    class Deadly(Connection):
+        def register(self, name: str, table: Any) -> None:
+            if table.num_rows == events:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._con.register(name, table)
+
+    def connected(*args: Any, **named: Any) -> Any:
+        return Deadly(connect(*args, **named), Counter(None, ""))
+
+    duckdb.connect = connected
+    return survey(folder)
+
+
 def void(_: object) -> None:
     """Nothing."""
 
@@ -179,6 +204,8 @@ TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "survey": survey,
     "rebuild": rebuild,
     "operate": operate,
+    "receive_bodies": receive_bodies,
+    "die_in_replay": die_in_replay,
 }
 
 
