@@ -56,7 +56,7 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     events of a batch, loaded or not; `erased` of them were removed since. A delivery that is `forgotten` keeps no more
     than its key and its counts. `signed_by` is the public key whose signature came with a batch. `retried` is the key
     of the refused body that this was until a retry read it. `events` counts those that were good; `dead_letters` the
-    others. `supersedes`: batches whose parts this one holds;
+    others. `supersedes`: batches whose parts this one holds, and `superseded_keys` their keys once it is forgotten;
     `duplicate_of`: the one of them that was loaded, which `key` and `digest` are of then.
 
     Four kinds are no bodies that came, and are not counted as such; they are kept among the deliveries because they
@@ -96,6 +96,7 @@ class Delivery(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     changed_values: int = 0
     ignored_fields: int = 0
     supersedes: list[UUID] = []
+    superseded_keys: list[UUID] = []
     duplicate_of: UUID | None = None
     event_nos: list[int] = []
 
@@ -132,7 +133,10 @@ class InUseError(DatabaseError):
 
 
 def forget(delivery: Delivery, removed_at: datetime) -> Delivery:
-    """What is left of a delivery whose batch, report or body was erased: it is known again, and it still counts."""
+    """What is left of a delivery whose batch, report or body was erased: it is known again, and it still counts.
+
+    A batch that was loaded still keeps out the wholes of which it was a part.
+    """
     return Delivery(
         id=delivery.id,
         received_at=delivery.received_at,
@@ -142,10 +146,18 @@ def forget(delivery: Delivery, removed_at: datetime) -> Delivery:
         digest=delivery.digest if delivery.kind == "batch" else "",
         events=delivery.events,
         dead_letters=delivery.dead_letters,
+        superseded_keys=list_superseded(delivery) if delivery.outcome == "loaded" else [],
         forgotten=True,
         removed_at=removed_at,
         retried=None if delivery.kind == "renewed" else delivery.retried,
     )
+
+
+def list_superseded(delivery: Delivery) -> list[UUID]:
+    """The keys of the batches of which this one holds a part."""
+    if delivery.instance_id is None:
+        return delivery.superseded_keys
+    return [batch_key(delivery.instance_id, batch_id, "") for batch_id in delivery.supersedes]
 
 
 def batch_key(instance_id: UUID, batch_id: UUID | None, digest: str) -> UUID:

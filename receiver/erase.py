@@ -1,11 +1,13 @@
 """What an erasure takes out of each place: events out of records and tables, rows, and bodies that may hold them.
 
-An event is a profile's when it has its id, be it as `profile_id` or written in `props` or `context`. Ids are met as
-they are and looked up by hash, so that an erasure can be finished by who does not know the id. Functions take a
-connection and the caller owns the transaction; `receiver.pipeline` knows the order.
+An event is a profile's when it has its id, be it as `profile_id` or written in one of its texts. Ids are met as they
+are and looked up by hash, so that an erasure can be finished by who does not know the id. Tables and records are judged
+by one function, `last_erased`, over what one pattern, `RUN`, finds. Functions take a connection and the caller owns the
+transaction; `receiver.pipeline` knows the order.
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +18,22 @@ import duckdb
 import polars as pl
 from msgspec import structs
 
+from penpot_telemetry.wire.payload import OTHER_VERSION
 from receiver import landfill, rollups
 from receiver.delivery import DeadLetter, Delivery, forget
 from receiver.frames import write_rows
 from receiver.landfill import Record
 from receiver.tombstones import Erased
 
-ID = r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
-"""An id within a text."""
+RUN = r"[0-9A-Za-z+/=-]{22,}"
+"""What an id may stand in: characters of its digits, and of base64. DuckDB, polars and Python find the same runs."""
+
+ID = re.compile(r"(?=([0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}))")
+"""An id anywhere in a run, also where another one begins before it ends."""
+
+ID_BYTES = 16
+
+ReadEvents = Callable[[Record], tuple[pl.DataFrame, Sequence[DeadLetter]]]
 
 Untouched = Collection[tuple[UUID, str]]
 """Batches, by key and digest, that are known to hold nothing of what is erased."""
@@ -35,7 +45,7 @@ Untouched = Collection[tuple[UUID, str]]
 def redact(
     record: Record,
     erased: Erased,
-    read_events: Callable[[Record], tuple[pl.DataFrame, Sequence[DeadLetter]]],
+    read_events: ReadEvents,
     untouched: Untouched = (),
 ) -> bytes | None:
     """A record without what was erased, ready to write; None when it holds nothing of it. Raises DecodeError.
@@ -47,14 +57,37 @@ def redact(
         return None
     until = erased.instance(delivery.instance_id)
     if until is not None and delivery.received_at <= until:
-        if delivery.kind in ("unpin", "revived", "dropped"):  # no delivery, so nothing counts it
-            return b""
-        return landfill.pack_record(forget(delivery, until), "nothing", landfill.NOTHING)
+        is_word = delivery.kind in ("unpin", "revived", "dropped")  # no delivery, so nothing counts it
+        return b"" if is_word else landfill.pack_record(forget(delivery, until), "nothing", landfill.NOTHING)
     if delivery.body is not None and delivery.body in erased.bodies:
         return landfill.pack_record(structs.replace(delivery, body=None), "nothing", landfill.NOTHING)
-    if record.header.carried == "nothing" or not erased.profiles or (delivery.key, delivery.digest) in untouched:
-        return None
-    return redact_events(delivery, *read_events(record), erased)
+    return redact_profiles(record, erased, read_events, untouched) if erased.profiles else None
+
+
+def redact_profiles(record: Record, erased: Erased, read_events: ReadEvents, untouched: Untouched) -> bytes | None:
+    """A record without what names an erased profile; None when nothing does."""
+    delivery = record.header.delivery
+    renamed = redact_version(delivery, erased)
+    if record.header.carried == "nothing":
+        return None if renamed is delivery else landfill.pack_record(renamed, "nothing", landfill.NOTHING)
+    return (
+        None if (delivery.key, delivery.digest) in untouched else redact_carried(renamed, record, erased, read_events)
+    )
+
+
+def redact_carried(delivery: Delivery, record: Record, erased: Erased, read_events: ReadEvents) -> bytes | None:
+    """A record with this delivery and what is left of what it carries; None when neither is another one."""
+    frame, letters = read_events(record)
+    shortened = redact_events(delivery, frame, letters, erased)
+    if shortened is None and delivery is not record.header.delivery:
+        return landfill.pack_record(delivery, "rows", landfill.pack_carried(write_rows(frame, letters)))
+    return shortened
+
+
+def redact_version(delivery: Delivery, erased: Erased) -> Delivery:
+    """The same delivery, without its version when an erased profile is written in that."""
+    is_named = find_named(delivery.version, erased, delivery.received_at) is not None
+    return structs.replace(delivery, version=OTHER_VERSION) if is_named else delivery
 
 
 def redact_events(
@@ -77,34 +110,60 @@ def redact_events(
     return landfill.pack_record(kept, "rows", landfill.pack_carried(write_rows(frame.filter(~gone), left)))
 
 
-def find_named(event: str, erased: Erased, received_at: datetime) -> datetime | None:
-    """Until when the last of the erased profiles is that a kept event names; None when it names none."""
-    found = [erased.profile(UUID(one)) for one in set(re.findall(ID, event))]
-    return max((at for at in found if at is not None and received_at <= at), default=None)
+def find_named(text: str, erased: Erased, received_at: datetime) -> datetime | None:
+    """Until when the last of the erased profiles is that a text names; None when it names none."""
+    found = [last_erased(run, erased, received_at) for run in set(re.findall(RUN, text))]
+    return max((at for at in found if at is not None), default=None)
+
+
+def last_erased(run: str, erased: Erased, received_at: datetime | None = None) -> datetime | None:
+    """Until when the last of the erased profiles is whose id is in a run; None when it holds none.
+
+    An erasure counts when it is not from before `received_at`, if that is given.
+    """
+    found = [erased.profile(one) for one in list_ids(run)]
+    return max((at for at in found if at is not None and (received_at is None or received_at <= at)), default=None)
+
+
+def list_ids(run: str) -> list[UUID]:
+    """Every id that may be in a run: its digits in a row, with dashes or without, or its 16 bytes as base64.
+
+    >>> [str(one) for one in list_ids("ab7f1d3c529a648b0780054c1be2a90d66")][-1]
+    '7f1d3c52-9a64-8b07-8005-4c1be2a90d66'
+    """
+    ids = [UUID(one) for one in ID.findall(run)]
+    digits = run.rstrip("=")
+    if "-" not in digits and "=" not in digits and len(digits) % 4 != 1:
+        data = b64decode(digits + "=" * (-len(digits) % 4))
+        ids += [UUID(bytes=data[at : at + ID_BYTES]) for at in range(len(data) - ID_BYTES + 1)]
+    return ids
+
+
+TEXTS = ("name", "type", "source", "props", "context")
 
 
 def find_events(frame: pl.DataFrame, erased: Erased, received_at: datetime) -> tuple[datetime | None, pl.Series]:
     """Which events of a frame are erased, and until when the last of their profiles is; None when none of them is."""
-
-    def until(profile_id: UUID) -> datetime | None:
-        found = erased.profile(profile_id)
-        return found if found is not None and received_at <= found else None
-
-    texts = frame.select(pl.concat_str("props", "context", separator=" ", ignore_nulls=True).alias("texts")).to_series()
-    ids = [one for one in frame["profile_id"].unique() if one is not None and until(UUID(bytes=one))]
-    named = [one for one in texts.str.extract_all(ID).explode().unique() if one is not None and until(UUID(one))]
-    instants = [at for at in (*(until(UUID(bytes=one)) for one in ids), *(until(UUID(one)) for one in named)) if at]
-    gone = frame["profile_id"].is_in(ids).fill_null(value=False)
+    profiles = {one: erased.profile(UUID(bytes=one)) for one in frame["profile_id"].unique() if one is not None}
+    ids = {one: at for one, at in profiles.items() if at is not None and received_at <= at}
+    texts = frame.select(pl.concat_str(TEXTS, separator=" ", ignore_nulls=True).alias("texts")).to_series()
+    runs = texts.str.extract_all(RUN)
+    judged = {run: last_erased(run, erased, received_at) for run in runs.explode().unique() if run is not None}
+    named = {run: at for run, at in judged.items() if at is not None}
+    gone = frame["profile_id"].is_in(list(ids)).fill_null(value=False)
     if named:
-        gone |= texts.str.contains("|".join(named))
-    return max(instants, default=None), gone
+        holding = runs.list.eval(pl.element().is_in(list(named))).list.any()
+        gone |= holding.fill_null(value=False)
+    return max([*ids.values(), *named.values()], default=None), gone
 
 
 # --- the quarantine -------------------------------------------------------------------------------------------------
 
 HOLDERS = """
-SELECT DISTINCT instance_id FROM batches
+SELECT instance_id FROM batches
 WHERE batch_no IN (SELECT batch_no FROM doomed UNION ALL SELECT batch_no FROM doomed_letters)
+   OR version IN (FROM doomed_versions)
+UNION SELECT instance_id FROM reports WHERE version IN (FROM doomed_versions)
 """
 
 KNOWN_BODIES = "SELECT body, instance_id FROM quarantine WHERE body IS NOT NULL"
@@ -169,7 +228,7 @@ SELECT instance_id FROM batches
 UNION SELECT instance_id FROM reports
 UNION SELECT instance_id FROM instance_keys
 UNION SELECT instance_id FROM quarantine WHERE instance_id IS NOT NULL
-UNION SELECT instance_id FROM superseded
+UNION SELECT instance_id FROM superseded WHERE instance_id IS NOT NULL
 ORDER BY 1
 """
 
@@ -198,17 +257,24 @@ SELECT 'erase', 'refused', key, '', 0, repeats, $at FROM quarantine WHERE instan
 """,
 }
 
+FORGET_SUPERSEDED = """
+UPDATE superseded SET instance_id = NULL, batch_id = NULL, superseded_by = NULL WHERE instance_id = $instance
+"""
+
 DELETE_REMOVED = "DELETE FROM removed WHERE batch_no IN (SELECT batch_no FROM batches WHERE instance_id = $instance)"
 
 
 def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], at: datetime) -> Removed:
-    """Every row that names these instances; of each batch, report and refused body its key stays."""
-    counts = dict.fromkeys(("events", "dead_letters", *FORGET, "superseded", "instance_keys", *rollups.TABLES), 0)
+    """Every row that names these instances; of each batch, report and refused body its key stays, and of each batch
+    that came in parts.
+    """
+    counts = dict.fromkeys(("events", "dead_letters", *FORGET, "instance_keys", *rollups.TABLES), 0)
     for instance_id in instances:
         bound = {"instance": instance_id}
         for statement in FORGET.values():
             con.execute(statement, bound | {"at": at.astimezone(UTC).replace(tzinfo=None)})
         con.execute(DELETE_REMOVED, bound)
+        con.execute(FORGET_SUPERSEDED, bound)
         for table in counts:
             found = con.execute(f"DELETE FROM {table} WHERE instance_id = $instance", bound).fetchall()  # noqa: S608  our own table names
             counts[table] += found[0][0]
@@ -225,30 +291,43 @@ def erase_instances(con: duckdb.DuckDBPyConnection, instances: Iterable[UUID], a
 NO_DOOMED = (
     "CREATE OR REPLACE TEMP TABLE doomed (row BIGINT, batch_no BIGINT)",
     "CREATE OR REPLACE TEMP TABLE doomed_letters (row BIGINT, batch_no BIGINT)",
+    "CREATE OR REPLACE TEMP TABLE doomed_versions (version VARCHAR)",
 )
 
 PROFILES = "SELECT DISTINCT profile_id FROM events WHERE profile_id IS NOT NULL"
 
-NAMED = f"""
-SELECT DISTINCT unnest(regexp_extract_all(text, '{ID}'))
+RUNS = f"""
+SELECT DISTINCT unnest(regexp_extract_all(text, '{RUN}'))
 FROM (
-    SELECT DISTINCT unnest([props, context])::VARCHAR AS text FROM events
+    SELECT DISTINCT unnest([name, type, source, props::VARCHAR, context::VARCHAR]) AS text FROM events
     UNION ALL
     SELECT event FROM dead_letters
+    UNION ALL
+    SELECT DISTINCT version FROM batches
+    UNION ALL
+    SELECT DISTINCT version FROM reports
 )
 """  # noqa: S608  a constant of ours
 
-DOOMED = """
+DOOMED = f"""
 CREATE OR REPLACE TEMP TABLE doomed AS
 SELECT rowid AS row, batch_no FROM events
 WHERE list_contains($ids, profile_id)
-   OR ($pattern <> '' AND regexp_matches(concat_ws(' ', props, context), $pattern))
-"""
+   OR (len($runs) > 0 AND list_has_any(
+       regexp_extract_all(concat_ws(' ', name, type, source, props, context), '{RUN}'), $runs
+   ))
+"""  # noqa: S608  likewise
 
-DOOMED_LETTERS = """
+DOOMED_LETTERS = f"""
 CREATE OR REPLACE TEMP TABLE doomed_letters AS
-SELECT rowid AS row, batch_no FROM dead_letters WHERE $pattern <> '' AND regexp_matches(event, $pattern)
-"""
+SELECT rowid AS row, batch_no FROM dead_letters WHERE list_has_any(regexp_extract_all(event, '{RUN}'), $runs)
+"""  # noqa: S608  likewise
+
+DOOMED_VERSIONS = f"""
+CREATE OR REPLACE TEMP TABLE doomed_versions AS
+SELECT version FROM (SELECT version FROM batches UNION SELECT version FROM reports)
+WHERE list_has_any(regexp_extract_all(version, '{RUN}'), $runs)
+"""  # noqa: S608  likewise
 
 REMOVE = (
     "CREATE OR REPLACE TEMP TABLE gone AS SELECT batch_no, count(*) AS n FROM doomed GROUP BY batch_no",
@@ -261,18 +340,22 @@ NOTE_REMOVED = "INSERT INTO removed SELECT 'erase', batch_no, n, $at FROM gone O
 
 
 def mark_doomed(con: duckdb.DuckDBPyConnection, erased: Erased) -> None:
-    """Find every event and dead letter of the profiles that are erased, for the others here.
+    """Find every event, dead letter and version that names a profile that is erased, for the others here.
 
-    Into `doomed` and `doomed_letters`, temporary tables.
+    Into `doomed`, `doomed_letters` and `doomed_versions`, temporary tables.
     """
     if not erased.profiles:
         for statement in NO_DOOMED:
             con.execute(statement)
         return
     ids = [one for (one,) in con.execute(PROFILES).fetchall() if erased.profile(one)]
-    named = [one for (one,) in con.execute(NAMED).fetchall() if erased.profile(UUID(one))]
-    con.execute(DOOMED, {"ids": ids, "pattern": "|".join(named)})
-    con.execute(DOOMED_LETTERS, {"pattern": "|".join(named)})
+    runs = [run for (run,) in con.execute(RUNS).fetchall() if last_erased(run, erased)]
+    con.execute(DOOMED, {"ids": ids, "runs": runs})
+    con.execute(DOOMED_LETTERS, {"runs": runs})
+    con.execute(DOOMED_VERSIONS, {"runs": runs})
+
+
+WITH_VERSION = ("batches", "reports", "events", *rollups.TABLES)
 
 
 def erase_marked(con: duckdb.DuckDBPyConnection, at: datetime) -> tuple[int, int, int]:
@@ -285,6 +368,11 @@ def erase_marked(con: duckdb.DuckDBPyConnection, at: datetime) -> tuple[int, int
     con.execute(NOTE_REMOVED, {"at": at.astimezone(UTC).replace(tzinfo=None)})
     gone = con.execute("SELECT batch_no, n FROM gone").fetchall()
     rollups.rebuild(con, [batch_no for batch_no, _ in gone])
+    for table in WITH_VERSION:
+        con.execute(
+            f"UPDATE {table} SET version = ? WHERE version IN (FROM doomed_versions)",  # noqa: S608  our own table names
+            [OTHER_VERSION],
+        )
     ((letters,),) = con.execute("SELECT count(*) FROM doomed_letters").fetchall()
     return sum(n for _, n in gone), letters, len(gone)
 
@@ -294,6 +382,7 @@ SELECT key, digest FROM batches
 WHERE batch_no NOT IN (SELECT batch_no FROM doomed) AND batch_no NOT IN (SELECT batch_no FROM removed)
   AND batch_no NOT IN (SELECT batch_no FROM doomed_letters)
   AND batch_no NOT IN (SELECT batch_no FROM dead_letters WHERE event IS NULL)
+  AND version NOT IN (FROM doomed_versions)
 """
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID
@@ -20,7 +21,7 @@ import polars as pl
 
 from penpot_telemetry.errors import DatabaseError
 from receiver import rollups, schema
-from receiver.delivery import DeadLetter, Delivery, InUseError, Position, Receipt, batch_key
+from receiver.delivery import DeadLetter, Delivery, InUseError, Position, Receipt, list_superseded
 from receiver.landfill import sync_folder
 
 CHECKPOINT_AT = "256MB"
@@ -460,6 +461,7 @@ def apply(
             return
         case _ if delivery.forgotten:
             insert_forgotten(con, delivery)
+            insert_superseded(con, delivery)
         case "batch", "loaded" if frame is not None:
             numbers.batch += 1
             insert_batch(con, numbers.batch, delivery)
@@ -626,10 +628,8 @@ INSERT_SUPERSEDED = "INSERT INTO superseded VALUES (?, ?, ?, ?, ?) ON CONFLICT D
 
 
 def insert_superseded(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
-    """The batches of which this one holds a part: none of them may be loaded any more."""
-    for batch_id in delivery.supersedes:
-        assert delivery.instance_id is not None  # noqa: S101  a batch has one
-        key = batch_key(delivery.instance_id, batch_id, "")
+    """The batches of which this one holds a part: none of them may be loaded any more. Keys alone of what is erased."""
+    for key, batch_id in zip_longest(list_superseded(delivery), delivery.supersedes):
         con.execute(
             INSERT_SUPERSEDED,
             [key, delivery.instance_id, batch_id, delivery.batch_id, utc(delivery.received_at)],

@@ -22,8 +22,8 @@ ALTER TABLE deliveries ADD COLUMN dead_letters BIGINT DEFAULT 0; -- events of th
 -- Batches that were refused and came in parts since: one that comes later is not loaded.
 CREATE TABLE superseded (
     key           UUID PRIMARY KEY,    -- as the batch would have in `batches`
-    instance_id   UUID NOT NULL,
-    batch_id      UUID NOT NULL,
+    instance_id   UUID,                -- these three are NULL once the instance was erased
+    batch_id      UUID,
     superseded_by UUID,                -- the batch-id of the first part that was loaded
     since         TIMESTAMP NOT NULL
 );

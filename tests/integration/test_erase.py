@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ import zstandard
 from penpot_telemetry.errors import DatabaseError, DecodeError
 from penpot_telemetry.wire import batch, payload, signature
 from penpot_telemetry.wire.batch import EventRow
+from penpot_telemetry.wire.fressian import Keyword
 from receiver import landfill, tombstones
 from receiver.__main__ import find_account
 from receiver.account import Account, content_digest
@@ -443,3 +444,76 @@ def test_what_is_no_record_goes_too_since_it_cannot_be_read(folder: Path) -> Non
     assert receipt["removed"]["landfill-damaged-bytes"] == first.end
     assert traces(folder, PROFILE) == set()
     check(folder)
+
+
+# --- an id that hides -----------------------------------------------------------------------------------------------
+
+HEX = PROFILE.hex
+HIDDEN: dict[str, Mapping[Keyword, object]] = {
+    "behind more hex digits": event(props={"p": "ab" + HEX}),
+    "before more hex digits": event(props={"p": HEX + "0123"}),
+    "behind another id": event(props={"p": PENPOT.hex + HEX}),
+    "alone, in capitals": event(props={"p": HEX.upper()}),
+    "with some of its dashes": event(props={"p": f"{HEX[:8]}-{HEX[8:]}"}),
+    "in a key": event(props={f"of-{PROFILE}": 1}),
+    "in the name": event(name=f"open {PROFILE}"),
+    "in the type": event(type=f"x{HEX}"),
+    "in the source": event(source=HEX),
+    "as bytes": event(props={"p": PROFILE.bytes}),
+    "within bytes": event(props={"p": b"\1" + PROFILE.bytes + b"\2\3"}),
+    "in what is kept of a bad event": event(name=5, props={"p": "ab" + HEX}),
+    "as the bytes of a bad event": event(name=5, props={"p": PROFILE.bytes}),
+}
+LOOKS_LIKE_IT = event(props={"p": HEX[1:] + "00", "q": HEX[:16] + " " + HEX[16:]})
+
+
+@pytest.mark.parametrize("shape", [*HIDDEN, "all of them"])
+def test_a_profile_goes_wherever_its_id_is_written_and_a_rebuild_agrees(tmp_path: Path, shape: str) -> None:
+    places = places_of(tmp_path)
+    shapes_of_it = list(HIDDEN.values()) if shape == "all of them" else [HIDDEN[shape]]
+    post(tmp_path, *(body_of_maps(one, LOOKS_LIKE_IT) for one in shapes_of_it))
+    receipt = erase_id(places, "profile", PROFILE)
+    assert receipt.removed["events"] + receipt.removed["dead-letters"] == len(shapes_of_it)
+    assert ask(tmp_path, EVENTS) == [(len(shapes_of_it),)]
+    assert traces(tmp_path, PROFILE) == set()
+    content = digest(tmp_path)
+    rebuild(places)
+    assert digest(tmp_path) == content == receipt.content_digest
+    assert traces(tmp_path, PROFILE) == set()
+    check(tmp_path)
+
+
+def test_a_version_that_holds_an_id_is_taken_from_batches_and_reports(tmp_path: Path) -> None:
+    batch_of_it = body_of(rows(2), batch_id=BATCHES[0]).replace(b"2.18.0", f"v{PROFILE}".encode())
+    report_of_it = legacy_report(**{"total-users": 7}).replace(b"2.18.0", f"1-{HEX}".encode())
+    assert str(PROFILE).encode() in batch_of_it
+    assert HEX.encode() in report_of_it
+    post(tmp_path, batch_of_it, report_of_it, batch_of_it, body_of(rows(2, 5)))
+    receipt = erase_here(tmp_path, "profile", PROFILE)
+    assert traces(tmp_path, PROFILE) == set()
+    assert ask(tmp_path, "SELECT version, count(*) FROM events GROUP BY ALL ORDER BY 1") == [
+        ("2.18.0", 2),
+        ("other", 2),
+    ]
+    rebuild(places_of(tmp_path))
+    assert digest(tmp_path) == receipt["content-digest"]
+    assert post(tmp_path, batch_of_it) == [("duplicate", 2, BATCHES[0])]
+
+
+WHOLE = UUID("5b1c9e07-33d4-4f0a-9a55-e21d7c60b8f4")
+
+
+def test_a_batch_whose_parts_were_erased_is_not_loaded_when_it_comes_late(tmp_path: Path) -> None:
+    part = body_of(rows(2), batch_id=BATCHES[1], supersedes=(WHOLE,))
+    whole = body_of(rows(4), batch_id=WHOLE)
+    assert post(tmp_path, part) == [("accepted", 2, BATCHES[1])]
+    receipt = erase_here(tmp_path, "instance", INSTANCE)
+    assert traces(tmp_path, INSTANCE) == set()
+    assert traces(tmp_path, WHOLE) == set()
+    for _ in range(2):  # by the warehouse that was erased from, and by one that is rebuilt
+        assert digest(tmp_path) == receipt["content-digest"]
+        copied = Path(shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-copy", dirs_exist_ok=True))
+        assert post(copied, whole, part) == [("quarantined", 0, WHOLE), ("duplicate", 2, BATCHES[1])]
+        assert ask(copied, EVENTS) == [(0,)]
+        rebuild(places_of(tmp_path))
+        shutil.rmtree(copied)

@@ -271,7 +271,7 @@ def test_an_instance_is_erased_with_its_dead_letters_and_superseded_batches(plac
         con = store.warehouse.con
         assert con.execute(
             "SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM superseded)"
-        ).fetchall() == [(0, 0)]
+        ).fetchall() == [(0, 1)]  # a key alone, which keeps the whole out
         assert is_rebuilt(store)
 
 
