@@ -21,6 +21,7 @@ from receiver import account, export, instances, landfill, pipeline, snapshot, t
 from receiver.access import read_secret
 from receiver.account import Account, Letter, Refused
 from receiver.analysis.opened import open_file
+from receiver.analysis.strangers import make_printable
 from receiver.ask import ask
 from receiver.delivery import InUseError, Receipt
 from receiver.instances import Instance, Listing
@@ -359,7 +360,10 @@ def list_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
 @place_options
 @click.argument("number", type=int)
 def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | None, number: int) -> None:
-    """The bytes of one body, as they came. They may hold what is kept nowhere else: handle with care."""
+    """The bytes of one body. They may hold what is kept nowhere else: handle with care.
+
+    A file or a pipe gets them as they came; a terminal gets text, without what would command it.
+    """
     places = places_beside(warehouse, landfill, quarantine)
     with closing(open_to_read(warehouse)) as con:
         found = next((one for one in account.list_refused(con) if one.quarantine_no == number), None)
@@ -368,9 +372,13 @@ def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
     if found.body is None:
         raise click.ClickException(f"the body of number {number} is no longer kept")
     try:
-        sys.stdout.buffer.write((places.quarantine / found.body).read_bytes())
+        body = (places.quarantine / found.body).read_bytes()
     except FileNotFoundError:
         raise click.ClickException(f"the body of number {number} is no longer kept") from None
+    if sys.stdout.isatty():
+        click.echo(make_printable(body.decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(body)
 
 
 def choice_options(command: F) -> F:
@@ -474,7 +482,7 @@ def show_dead_letter(warehouse: Path, landfill: Path | None, quarantine: Path | 
         (found,) = choose_letters(account.list_letters(con), [number], everything=False, reason=None)
     if found.event is None:
         raise click.ClickException(f"the event of number {number} is no longer kept")
-    click.echo(found.event)
+    click.echo(make_printable(found.event) if sys.stdout.isatty() else found.event)
 
 
 def letter_options(command: F) -> F:

@@ -13,7 +13,7 @@ import polars as pl
 
 from receiver.analysis.cards import SHARED_COLUMNS, Card
 from receiver.analysis.footing import PAGE_LINES, drawn_rows, say_nothing, shorten, stand
-from receiver.analysis.strangers import make_showable
+from receiver.analysis.strangers import make_labels
 
 COLORS = ["#3b6fb6", "#d9822b", "#3f9b6c", "#b5475a", "#7a5cab", "#8c7351", "#3aa1b5", "#b89b2e", "#6b7280", "#c05fa0"]
 GREY, OLD = "#6b7280", "#c3c8d0"
@@ -115,7 +115,7 @@ def plot(card: Card, frame: pl.DataFrame) -> Any:
         return base.mark_text(fontSize=14, color=GREY).encode(text="text:N")
     if frame.height == 1 and card.chart.mark == "bars" and len(card.chart.x) > 1:
         return figures(frame)
-    return marks[card.chart.mark](card, make_showable(frame))
+    return marks[card.chart.mark](card, make_labels(frame))
 
 
 def figures(frame: pl.DataFrame) -> Any:

@@ -7,9 +7,11 @@ standard output, and ends with its input. It is given no secret and opens no fil
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import sys
+import time
 from typing import BinaryIO
 
 import msgspec
@@ -17,11 +19,16 @@ import polars as pl
 import structlog
 
 from receiver.analysis.cards import find_card
+from receiver.analysis.strangers import make_labels
 
 SECONDS = 30.0
 """For one chart; the first waits for the libraries too, which takes about two."""
 
 REST_SECONDS = 300.0
+FAILED_SECONDS = 600.0
+"""For so long a chart that could not be drawn is not tried again."""
+
+MOST_FAILED = 1_000
 LENGTH = 8
 
 log = structlog.get_logger("receiver")
@@ -53,12 +60,25 @@ class Pen:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._rest: asyncio.TimerHandle | None = None
+        self._failed: dict[bytes, float] = {}
 
     async def draw(self, question: str, frame: pl.DataFrame, *, width: int | None, is_dark: bool) -> bytes:
         """The chart as SVG. Raises PenError."""
         file = io.BytesIO()
-        frame.write_ipc(file)
+        make_labels(frame).write_ipc(file)
         order = msgspec.msgpack.encode(Order(question, width, is_dark, file.getvalue()))
+        mark = hashlib.sha256(order).digest()
+        if time.monotonic() - self._failed.get(mark, -FAILED_SECONDS) < FAILED_SECONDS:
+            raise PenError
+        try:
+            return await self._draw(order)
+        except PenError:
+            self._failed[mark] = time.monotonic()
+            if len(self._failed) > MOST_FAILED:
+                del self._failed[next(iter(self._failed))]
+            raise
+
+    async def _draw(self, order: bytes) -> bytes:
         async with self._turn:
             if self._rest is not None:
                 self._rest.cancel()

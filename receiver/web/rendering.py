@@ -19,6 +19,9 @@ from receiver.analysis.questions import Asked
 
 ROWS_SHOWN = 100
 
+TEXT = 250
+"""Characters of a text in a table; no name is longer that was loaded since names have a cap."""
+
 SHARES = ("share", "retention", "coverage", "stickiness", "survival", "churn")
 
 
@@ -116,7 +119,7 @@ def read_cell(value: object, column: str, *, is_hidden: bool) -> Cell:
     if value is None:
         return Cell("hidden", "hidden") if is_hidden else Cell("", "plain")
     if isinstance(value, str):
-        return Cell(value, "text")
+        return Cell(value if len(value) <= TEXT else value[: TEXT - 1] + "…", "text")
     if isinstance(value, float):
         return Cell(f"{value:.1%}" if column.endswith(SHARES) else f"{value:,.1f}", "number")
     if isinstance(value, int) and not isinstance(value, bool):
