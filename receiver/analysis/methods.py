@@ -598,7 +598,7 @@ class Questions(ABC):
         Columns:
             first_day: the first of the days asked for, as far as they are held
             last_day: the last of them
-            epoch: the first day held at all
+            epoch: the first day held; a few events of a wrong clock begin nothing
             usual_lateness: days after which 95 % of what comes late has come
             instances: instances with an event in the days asked for
             profiles: profiles with an event in them

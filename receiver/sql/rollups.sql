@@ -87,6 +87,16 @@ WITH newest AS (
     FROM instance_days, newest
     WHERE day BETWEEN today - 104 AND today - 15
     GROUP BY instance_id, day
+), volumes AS (
+    SELECT day, sum(events) AS events
+    FROM instance_days, newest
+    WHERE day BETWEEN first_received - 365 AND today
+    GROUP BY day
+), below AS (
+    SELECT day, events, sum(events) OVER (ORDER BY events) AS up_to, sum(events) OVER () AS total FROM volumes
+), held AS (
+    SELECT min(day) FILTER (20 * events >= usual) AS epoch, max(day) AS last_held
+    FROM volumes, (SELECT min(events) AS usual FROM below WHERE 2 * up_to >= total)
 ), usual AS (
     SELECT least(14, greatest(1, coalesce(quantile_disc(days, 0.95), 1)))::INTEGER AS usual_lateness FROM delays
 )
@@ -94,10 +104,13 @@ SELECT fresh_at,                                               -- the newest rec
        today,
        usual_lateness,                                         -- days
        (today - usual_lateness)::DATE AS open_from,            -- this day and those after it are open
-       -- The first day held. What claims to be more than a year older than the first receipt is a wrong clock.
-       (SELECT min(day) FROM instance_days WHERE day BETWEEN first_received - 365 AND today) AS epoch,
-       (SELECT max(day) FROM instance_days WHERE day BETWEEN first_received - 365 AND today) AS last_held
-FROM newest, usual;
+       -- The first day held: the first with a twentieth of a usual day's events, which is the median of the days'
+       -- counts, each weighted by itself. A few events of a wrong clock begin nothing, on one old day or on many; a
+       -- fleet that grew twentyfold since still begins where it did. What claims to be more than a year older than the
+       -- first receipt is a wrong clock in any number.
+       epoch,
+       last_held
+FROM newest, usual, held;
 
 -- The days asked for, both inclusive, cut to what is held. When nothing is said: 90 days up to today, or, where they
 -- would all be empty, up to the last day held.
@@ -109,7 +122,10 @@ CREATE OR REPLACE MACRO to_day() AS (
 );
 
 CREATE OR REPLACE MACRO from_day() AS (
-    SELECT greatest(coalesce(getvariable('first_day')::DATE, to_day() - 89), epoch)::DATE FROM as_of
+    SELECT greatest(
+        coalesce(getvariable('first_day')::DATE, to_day() - 89),
+        coalesce(epoch, today - 3650, to_day()) -- where no day is held, there are not days without end
+    )::DATE FROM as_of
 );
 
 -- A day within the days asked for. The variables stand here by themselves so that a scan can skip what lies outside.

@@ -5,7 +5,7 @@ columns of its own (coverage and freshness are compared by themselves).
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -104,8 +104,16 @@ class World:
 
     @cached_property
     def epoch(self) -> date | None:
+        """The first day with at least a twentieth of the events of the day that the median event lies on, when days
+        are put in the order of their counts.
+        """
         oldest = min(b.received_on for b in self.batches) - 365 * DAY
-        return min((s.day for s in self.seen if oldest <= s.day <= self.today), default=None)
+        counts = Counter(s.day for s in self.seen if oldest <= s.day <= self.today)
+        if not counts:
+            return None
+        of_each_event = sorted(count for count in counts.values() for _ in range(count))
+        usual = of_each_event[(len(of_each_event) - 1) // 2]
+        return min(day for day, count in counts.items() if Fraction(count, usual) >= Fraction(1, 20))
 
     @cached_property
     def open_from(self) -> date:

@@ -6,7 +6,7 @@
 -- coverage: instances with an event in the days asked for, of those with one in them or in the 27 days before
 -- suppression: numbers of instances or profiles from 1 to below the threshold are NULL; events, batches and bodies name nobody and are always shown
 -- lateness: the last usual_lateness days are open
--- epoch: the first day held; what looks at the past sees nothing before it
+-- epoch: the first day held with a twentieth of a usual day's events (the median of the days' counts, weighted by themselves), so that a few events of a wrong clock begin nothing; what looks at the past sees nothing before it
 -- traps: profiles and instances are distinct over all the days asked for: do not compare ranges of different lengths. Events may be doubled by senders without a batch id
 -- unit: profiles
 -- audience: public
@@ -14,7 +14,7 @@
 -- columns:
 --   first_day: the first of the days asked for, as far as they are held
 --   last_day: the last of them
---   epoch: the first day held at all
+--   epoch: the first day held; a few events of a wrong clock begin nothing
 --   usual_lateness: days after which 95 % of what comes late has come
 --   instances: instances with an event in the days asked for
 --   profiles: profiles with an event in them
