@@ -6,9 +6,11 @@ SIGTERM and SIGINT end with exit code 0 once everything accepted is committed. N
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO, cast
@@ -30,8 +32,31 @@ GARBAGE = 100_000
 and each look at millions of values stops every other thread."""
 
 
-def protocol_within(seconds: float) -> type[H11Protocol]:
-    """uvicorn's protocol, hanging up on a connection whose next request has no whole head after so many seconds."""
+MOST_CONNECTIONS = 4096
+FILES_OF_OURS = 256
+"""File descriptors kept for the database, the journal, the quarantine and the libraries."""
+
+REPEAT_SECONDS = 60.0
+MOST_LINES = 100
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one; return how many connections fit below it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + FILES_OF_OURS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(MOST_CONNECTIONS, soft - FILES_OF_OURS))
+
+
+def protocol_within(seconds: float, most: int = MOST_CONNECTIONS) -> type[H11Protocol]:
+    """uvicorn's protocol, hanging up on a connection whose next request has no whole head after so many seconds.
+
+    When there are more than `most` connections, the one that has waited longest without a request is closed; when
+    each has a request under way, the new one is.
+    """
+    waiting: dict[H11Protocol, None] = {}
 
     class Protocol(H11Protocol):
         _due: asyncio.TimerHandle | None = None
@@ -39,6 +64,11 @@ def protocol_within(seconds: float) -> type[H11Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._watch()
+            if len(self.connections) > most:
+                oldest = next(iter(waiting))
+                waiting.pop(oldest)
+                oldest.connections.discard(oldest)
+                oldest.transport.abort()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -53,8 +83,10 @@ def protocol_within(seconds: float) -> type[H11Protocol]:
                 self._forget()
             elif self._due is None:
                 self._due = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+                waiting[self] = None
 
         def _forget(self) -> None:
+            waiting.pop(self, None)
             if self._due is not None:
                 self._due.cancel()
                 self._due = None
@@ -97,7 +129,7 @@ def run(settings: Settings, store: Store, listener: socket.socket, announce: Cal
     written = address_file(settings.places.warehouse)
     config = uvicorn.Config(
         create_app(store, settings),
-        http=protocol_within(settings.body_seconds),
+        http=protocol_within(settings.body_seconds, raise_file_limit()),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -161,13 +193,28 @@ def tell(found: Found) -> None:
 class Quiet(logging.Handler):
     """Lines of libraries as events of our log: the message and the type of an error, never the error's own words.
 
-    An exception's text may quote what was in hand, and a debug line of the server names the client.
+    An exception's text may quote what was in hand, and a debug line of the server names the client. A line that comes
+    again within a minute is counted, and the next one after that minute says how often.
     """
+
+    def __init__(self, level: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(level)
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """One warning or error of a library."""
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        log.log(record.levelno, "library", logger=record.name, message=record.getMessage().split("\n")[0], error=kind)
+        message = record.getMessage().split("\n")[0]
+        key, now = (record.name, message), self._clock()
+        last, repeated = self._seen.get(key, (now - REPEAT_SECONDS, 0))
+        if now - last < REPEAT_SECONDS:
+            self._seen[key] = (last, repeated + 1)
+            return
+        if key not in self._seen and len(self._seen) >= MOST_LINES:
+            self._seen.pop(next(iter(self._seen)))
+        self._seen[key] = (now, 0)
+        log.log(record.levelno, "library", logger=record.name, message=message, error=kind, repeated=repeated)
 
 
 class Lossy:

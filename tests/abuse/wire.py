@@ -22,7 +22,7 @@ def dial(port: int) -> socket.socket:
 def post_of(body: bytes, *headers: str, line: str = "POST /telemetry HTTP/1.1", sized: bool = True) -> bytes:
     """A request with this body."""
     size = [f"content-length: {len(body)}"] if sized else []
-    return "\r\n".join([line, "host: receiver", *size, *headers, "", ""]).encode("latin-1") + body
+    return "\r\n".join([line, "host: 127.0.0.1", *size, *headers, "", ""]).encode("latin-1") + body
 
 
 def talk(port: int, data: bytes, answers: int = 1) -> list[tuple[int, bytes]]:

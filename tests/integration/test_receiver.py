@@ -220,7 +220,7 @@ def test_no_value_of_a_body_reaches_a_message_or_the_log(receiver: Running) -> N
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(receiver: Running) -> None:
     host, port = receiver.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
@@ -238,7 +238,7 @@ def test_a_slow_body_ends_after_its_time(tmp_path: Path) -> None:
     with running(tmp_path, RECEIVER_BODY_SECONDS="1") as receiver:
         host, port = receiver.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert receiver.receipt(body_of(rows(1)))["status"] == "accepted"
 
@@ -248,7 +248,7 @@ def test_when_too_much_is_arriving_the_next_is_asked_to_come_later(tmp_path: Pat
         host, port = receiver.url.removeprefix("http://").split(":")
         slow = [socket.create_connection((host, int(port)), timeout=20) for _ in range(2)]
         for connection in slow:
-            connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         wait_until(lambda: requests.get(receiver.url + "/readyz", timeout=20).status_code == 503)
         answer = receiver.post(body_of(rows(1)))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
