@@ -545,6 +545,8 @@ def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetim
         kept = job.retried.body if item.is_kept else None
     elif item.is_kept and not forgotten and not warehouse.has_refused(store.warehouse.con, key):
         kept = store.quarantine.keep(f"{key}.body", job.body)
+        if kept is None and item.sent is not None:
+            raise UnavailableError("the quarantine is full: what cannot be kept is not answered with success")
     sent = item.sent
     delivery = Delivery(
         id=delivery_id,

@@ -25,9 +25,13 @@ class Quarantine:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.held = measure(folder)
 
+    def has_room(self, size: int) -> bool:
+        """Whether a body of `size` bytes would be kept now."""
+        return self.held + room(size) <= self.budget
+
     def keep(self, name: str, body: bytes) -> str | None:
         """Write a body durably under `name` and return the name; None when there is no room for it."""
-        if self.held + room(len(body)) > self.budget:
+        if not self.has_room(len(body)):
             return None
         path = self.folder / name
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
