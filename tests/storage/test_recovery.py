@@ -18,7 +18,7 @@ from tests.storage.children import BATCHES
 from tests.storage.conftest import Do
 
 SEED = int(os.environ.get("RECOVERY_SEED", "10"))
-CASES = int(os.environ.get("RECOVERY_CASES", "12"))
+CASES = int(os.environ.get("RECOVERY_CASES", "6"))
 DAMAGES = ("flip", "cut", "missing", "twice", "older", "zeros")
 ALL = {str(number): number + 1 for number in range(BATCHES)}
 WHOLE = slice(None)
