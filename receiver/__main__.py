@@ -375,6 +375,11 @@ def show_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
         body = (places.quarantine / found.body).read_bytes()
     except FileNotFoundError:
         raise click.ClickException(f"the body of number {number} is no longer kept") from None
+    show_body(body)
+
+
+def show_body(body: bytes) -> None:
+    """Bytes as they are into a file or a pipe; onto a terminal as text."""
     if sys.stdout.isatty():
         click.echo(make_printable(body.decode(errors="replace")))
     else:
