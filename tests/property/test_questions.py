@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from uuid import UUID
 
 import duckdb
@@ -14,7 +15,7 @@ from receiver import rollups
 from receiver.analysis.cards import all_cards
 from receiver.analysis.questions import Asked, answer
 from tests.property.filled import create_warehouse, fill
-from tests.property.reference import ANSWERS, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
+from tests.property.reference import ANSWERS, DAY, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
 from tests.property.worlds import VERSIONS, worlds
 
 EXAMPLES = 4  # of worlds that are worth it: a longer run found nothing more
@@ -249,3 +250,24 @@ def test_a_new_instance_id_moves_no_number_of_profiles(con: duckdb.DuckDBPyConne
         ]
         kept = again.join(frame, on=keys, how="semi"), frame.join(again, on=keys, how="semi")
         assert kept[0].equals(kept[1]), name
+
+
+@pytest.mark.parametrize("old_days", [1, 60])
+def test_a_few_events_of_a_wrong_clock_do_not_begin_the_data(con: duckdb.DuckDBPyConnection, old_days: int) -> None:
+    """Forty days of real events, and one event on each of some days of the year before."""
+    last = MONDAY + 39 * DAY
+    real = tuple(Event(MONDAY + n * DAY, "navigate", UUID(int=k + 1)) for n in range(40) for k in range(25))
+    stray = tuple(Event(MONDAY - (300 - n) * DAY, "navigate", UUID(int=1)) for n in range(old_days))
+    honest = World((Batch(UUID(int=1 << 100), VERSIONS[0], last, real),))
+    fill(con, honest)
+    before = answer(con, "stickiness", Asked(threshold=1))
+    fill(con, replace(honest, batches=(*honest.batches, Batch(UUID(int=1 << 101), VERSIONS[0], last, stray))))
+    after = answer(con, "stickiness", Asked(threshold=1))
+    same_columns = ["day", "mean_daily", "stickiness", "is_warmup"]
+    assert before.height == 40
+    assert after.select(same_columns).equals(before.select(same_columns))
+
+
+def test_where_nothing_is_held_a_question_has_no_days_without_end(con: duckdb.DuckDBPyConnection) -> None:
+    fill(con, World(()))
+    assert answer(con, "active_profiles", Asked(date(1, 1, 1), date(9999, 12, 31))).height <= 1
