@@ -31,7 +31,7 @@ from receiver import account, instances
 from receiver.access import Guard
 from receiver.budget import Budget, Lanes
 from receiver.delivery import Receipt
-from receiver.ingest import Batch, Rejection, read_instance
+from receiver.ingest import Batch, read_instance
 from receiver.metrics import Metrics
 from receiver.pipeline import Job, Store, UnavailableError, prepare
 from receiver.publisher import Publisher
@@ -259,7 +259,6 @@ async def receive_body(state: State, body: bytes) -> Receipt:
             share = await held.enter_async_context(intake.memory.share(state.settings.limits.reserved(len(body))))
             job = await asyncio.get_running_loop().run_in_executor(state.decoders, prepare_in_turn, state, body)
             share.shrink(job.held)
-        refuse_unkept(state, job)
         try:
             receipt = await asyncio.wrap_future(state.writer.submit(job))
         except UnavailableError as error:
@@ -270,16 +269,6 @@ async def receive_body(state: State, body: bytes) -> Receipt:
         intake.lanes.remember(job.item.sent.instance_id)
     count(state, job, receipt)
     return receipt
-
-
-def refuse_unkept(state: State, job: Job) -> None:
-    """Raise NotTakenError, 503, for a well-formed envelope that the full quarantine could not keep."""
-    item = job.item
-    is_to_be_kept = isinstance(item, Rejection) and item.is_kept and item.sent is not None
-    if is_to_be_kept and not state.store.quarantine.has_room(len(job.body)):
-        state.metrics.unkept.inc()
-        message = "the quarantine is full: the operator must make room, send this batch again later"
-        raise NotTakenError(503, "quarantine-full", message, retry_after=BROKEN_SECONDS, unread=False)
 
 
 @contextlib.asynccontextmanager

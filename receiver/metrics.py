@@ -32,7 +32,6 @@ class Metrics:
         )
         self.ignored = Counter("receiver_fields_ignored", "Fields around the events that were odd", registry=of)
         self.refused = Counter("receiver_refused", "Bodies not taken", ["status"], registry=of)
-        self.unkept = Counter("receiver_quarantine_full", "Bodies answered 503 for a full quarantine", registry=of)
         self.limited = Counter("receiver_limited", "Bodies answered with 429", ["limit"], registry=of)
         for outcome in get_args(Outcome):  # each from the start, so that the first one counts
             self.batches.labels(outcome)

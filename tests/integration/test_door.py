@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.abuse.wire import talk
-from tests.integration.receiving import Running, body_of, rows, running
+from tests.integration.receiving import Running, body_of, body_of_bytes, rows, running
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +71,17 @@ def test_a_body_of_one_byte_that_stalls_is_ended_soon(receiver: Running) -> None
     data = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{"
     assert [status for status, _ in talk(port_of(receiver), data)] == [408]
     assert time.monotonic() - began < 15
+
+
+def test_what_a_full_quarantine_cannot_keep_is_not_answered_with_success(tmp_path: Path) -> None:
+    with running(tmp_path, RECEIVER_QUARANTINE_MIB="1") as receiver:
+        kept = body_of_bytes(b"\xe5")
+        assert receiver.receipt(kept)["status"] == "quarantined"
+        for number in range(300):  # junk: counted, and no longer kept once the room is used up
+            assert receiver.receipt(b"{junk %d" % number)["status"] == "quarantined"
+        answer = receiver.post(body_of_bytes(b"\xe5\xe5"))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert "quarantine is full" in answer.json()["message"]
+        assert receiver.receipt(kept)["status"] == "quarantined"
+        assert receiver.receipt(body_of(rows(2)))["status"] == "accepted"
+        assert receiver.get("/status")["received"] == 303
