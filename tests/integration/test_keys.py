@@ -188,7 +188,7 @@ def test_a_key_is_pinned_once_and_by_the_first_of_two_receivers_whose_landfills_
     outcomes(house, signed_body(1, ALICE))
     house.now = NOON + timedelta(hours=1)
     outcomes(house, signed_body(2, ALICE))
-    other = House(tmp_path, NOON + timedelta(hours=2))
+    other = House(tmp_path, NOON + timedelta(minutes=90))
     outcomes(other, signed_body(3, MALLORY))
     other.store.close()
     shutil.copytree(other.places.landfill, house.places.landfill / "other")
@@ -261,7 +261,7 @@ def test_a_pin_and_the_word_to_drop_it_outlive_a_crash_before_the_commit(
 
 def test_the_word_stays_between_its_deliveries_when_the_clock_goes_back(house: House) -> None:
     outcomes(house, signed_body(1, ALICE))
-    house.now = NOON + timedelta(hours=2)
+    house.now = NOON + timedelta(minutes=50)
     assert unpin(house) == shown(ALICE)
     house.now = NOON
     house.restart()
