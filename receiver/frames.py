@@ -215,7 +215,7 @@ def write_rows(frame: pl.DataFrame, letters: Sequence[DeadLetter] = ()) -> str:
 def read_rows(text: str) -> tuple[pl.DataFrame, list[DeadLetter]]:
     """JSON lines as the frame and the dead letters they were written from."""
     rows, _, rest = ("", "", text[1:]) if text.startswith("\n") else text.partition("\n\n")
-    letters = [_letter.decode(line) for line in rest.splitlines() if line]
+    letters = [_letter.decode(line) for line in rest.split("\n") if line]
     if not rows:
         return pl.DataFrame(schema=SCHEMA), letters
     frame = pl.read_ndjson(rows.encode(), schema=SCHEMA | {"profile_id": pl.String()})

@@ -10,6 +10,7 @@ import click
 
 from penpot_telemetry.wire.limits import MIB
 from tests.abuse import lives
+from tests.abuse.costly import COSTLY
 from tests.abuse.siege import besiege
 from tests.abuse.suite import TIGHT, Came, Mix, list_mixes, run_mix
 
@@ -46,7 +47,8 @@ def main(scale: int, siege: float | None, only: Sequence[str]) -> None:
 def lay_siege(minutes: float) -> int:
     """The siege as a table; 0 when every honest batch landed and nothing was wrong."""
     with tempfile.TemporaryDirectory(prefix="siege-") as name:
-        came = besiege(Path(name) / "r", 60 * minutes, kills=int(minutes))
+        bodies = [make() for make in COSTLY.values()]
+        came = besiege(Path(name) / "r", 60 * minutes, int(minutes), bodies)
         lines = {
             "honest batches": f"{len(came.seconds):,} landed, {came.undelivered} still under way at the end",
             "seconds to a receipt": f"{came.median:.2f} median, {max(came.seconds, default=0.0):.1f} most",

@@ -356,3 +356,9 @@ def test_a_value_that_repeats_itself_costs_its_own_event_alone(store: Store) -> 
     page = [FIRST, event(name=laughs(6, 30)), event(), event()]
     receipt = take(store, body_of(page))
     assert (receipt.events, receipt.dead_letters) == (3, 1)
+
+
+def test_a_dead_letter_with_the_line_ends_of_unicode_is_read_again_from_the_journal(store: Store) -> None:
+    receipt = take(store, body_of([FIRST, event(name=text("a\u2028b\u2029c\u0085d\u000be" * 40))]))
+    assert (receipt.events, receipt.dead_letters) == (1, 1)
+    assert is_rebuilt(store)
