@@ -61,6 +61,13 @@ class Endpoint:
     auth: tuple[str, str] | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
 
+    @property
+    def shows_its_secret(self) -> bool:
+        """Whether a token or a password would cross a network unencrypted."""
+        parts = urlsplit(self.url)
+        is_here = parts.hostname in {"localhost", "::1"} or str(parts.hostname).startswith("127.")
+        return bool(self.token or self.auth) and parts.scheme == "http" and not is_here
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -209,6 +209,8 @@ def run_pass(
         report.warnings.append(settings.inactive_reason)
         return report
     endpoint = require_endpoint(settings)
+    if endpoint.shows_its_secret:
+        report.warnings.append(f"the secret for {endpoint.url} travels unencrypted: let the address begin with https")
     longest = settings.request_timeout + settings.retry_wait_max
     with store.database_errors(), lease.hold(conn, longest) as held:
         _check_rights(conn)

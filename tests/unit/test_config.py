@@ -360,3 +360,20 @@ def test_a_file_that_holds_no_signing_key_is_refused(key_file: Path, text: bytes
 def test_a_signing_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"FileNotFoundError.*keygen"):
         read_settings({"PENPOT_TELEMETRY_SIGNING_KEY_FILE": str(tmp_path / "none")}, home=HOME)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_shown"),
+    [
+        ("http://receiver.example/", True),
+        ("http://192.0.2.7:6070/", True),
+        ("https://receiver.example/", False),
+        ("http://127.0.0.1:6070/", False),
+        ("http://localhost/", False),
+        ("http://[::1]:6070/", False),
+    ],
+)
+def test_a_secret_on_its_way_through_a_network_is_told(url: str, is_shown: bool) -> None:
+    assert Endpoint(url, token="t" * 16).shows_its_secret is is_shown
+    assert Endpoint(url, auth=("a", "b")).shows_its_secret is is_shown
+    assert not Endpoint(url).shows_its_secret
