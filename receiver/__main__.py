@@ -25,7 +25,7 @@ from receiver.analysis.strangers import make_printable
 from receiver.ask import ask
 from receiver.delivery import InUseError, Receipt
 from receiver.instances import Instance, Listing
-from receiver.pipeline import Places, Store, erase_id, open_store, prepare, receive
+from receiver.pipeline import Places, Store, erase_ids, open_store, prepare, receive
 from receiver.pipeline import rebuild as rebuild_warehouse
 from receiver.pipeline import unpin as unpin_key
 from receiver.quarantine import measure
@@ -282,18 +282,33 @@ def load(warehouse: Path, landfill: Path | None, quarantine: Path | None, files:
 
 @main.command(name="erase")
 @place_options
-@click.option("--instance", type=click.UUID, help="All that came from this Penpot.")
-@click.option("--profile", type=click.UUID, help="Every event of this profile, or with its id in props or context.")
+@click.option("--instance", "instance_ids", type=click.UUID, multiple=True, help="All that came from this Penpot.")
+@click.option(
+    "--profile",
+    "profile_ids",
+    type=click.UUID,
+    multiple=True,
+    help="All events of this profile, or with its id in them.",
+)
+@click.option(
+    "--new-since", type=click.DateTime(["%Y-%m-%d"]), help="Penpots that were first heard on this day or later."
+)
+@click.option("--dry-run", is_flag=True, help="Erase nothing; print the ids.")
 @click.option("--receipts", is_flag=True, help="Erase nothing; print the receipts that are kept.")
 def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
     warehouse: Path,
     landfill: Path | None,
     quarantine: Path | None,
-    instance: UUID | None,
-    profile: UUID | None,
+    instance_ids: Sequence[UUID],
+    profile_ids: Sequence[UUID],
+    new_since: datetime | None,
+    dry_run: bool,
     receipts: bool,
 ) -> None:
-    """Remove an instance or a profile for good, and print a receipt. The server must be stopped.
+    """Remove instances or profiles for good, and print a receipt for each. The server must be stopped.
+
+    --instance and --profile may be given again: several ids cost one pass over the files. The first receipt counts what
+    was removed of all of them.
 
     Whatever was received before goes: rows, rollups, records of the landfill, the snapshot, and quarantined bodies
     that may hold it, which are those of the instances that held it, those of no known instance, and all of them for a
@@ -311,15 +326,21 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
         for erasure in tombstones.read(places.tombstones).erasures:
             click.echo(msgspec.json.encode(erasure).decode())
         return
-    wanted = instance or profile
-    if wanted is None or (instance and profile):
-        raise click.UsageError("name one of --instance and --profile")
-    if profile == UUID(int=0):
+    if sum(map(bool, (instance_ids, profile_ids, new_since))) != 1:
+        raise click.UsageError("name one of --instance, --profile and --new-since")
+    if UUID(int=0) in profile_ids:
         raise click.UsageError("the zero profile is nobody: events without a profile have it")
     if not places.warehouse.exists() and not places.landfill.exists():
         raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
+    if new_since is not None:
+        with closing(open_to_read(warehouse)) as con:
+            instance_ids = instances.find_new(con, new_since)
+    wanted = list(dict.fromkeys(instance_ids or profile_ids))
+    if dry_run or not wanted:
+        click.echo("\n".join(map(str, wanted)))
+        return
     try:
-        done = erase_id(places, "instance" if instance else "profile", wanted)
+        done = erase_ids(places, "profile" if profile_ids else "instance", wanted)
     except InUseError as error:
         raise click.ClickException(f"{error}: stop it, then erase; the next start finishes what was begun") from None
     except (OSError, duckdb.Error) as error:
@@ -327,8 +348,9 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
             f"stopped by {type(error).__name__}: an erasure needs room for a second copy of the warehouse and of a day "
             "of the landfill; the next start, or the same command again, finishes what was begun"
         ) from None
-    click.echo(msgspec.json.encode(done).decode())
-    if not any(done.removed.values()):
+    for erasure in done:
+        click.echo(msgspec.json.encode(erasure).decode())
+    if not any(done[0].removed.values()):
         click.echo("nothing of it was found: is the id right?", err=True)
 
 

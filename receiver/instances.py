@@ -87,3 +87,15 @@ WITH_PIN = "SELECT instance_id FROM instance_keys WHERE key IS NOT NULL AND star
 def find_pinned(con: duckdb.DuckDBPyConnection, beginning: str) -> list[UUID]:
     """The instances with a pinned key whose id begins like this."""
     return [instance_id for (instance_id,) in con.execute(WITH_PIN + " ORDER BY 1", [beginning.lower()]).fetchall()]
+
+
+NEW_SINCE = """
+SELECT instance_id FROM (
+    SELECT instance_id, received_at FROM batches UNION ALL SELECT instance_id, received_at FROM reports
+) GROUP BY instance_id HAVING min(received_at) >= ? ORDER BY instance_id
+"""
+
+
+def find_new(con: duckdb.DuckDBPyConnection, since: datetime) -> list[UUID]:
+    """The instances that were first heard then or later; a naive UTC instant."""
+    return [instance_id for (instance_id,) in con.execute(NEW_SINCE, [since]).fetchall()]

@@ -962,17 +962,27 @@ def mend_clock(places: Places, now: datetime) -> int:
 
 
 def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
-    """Remove all that was received of an instance or a profile, everywhere, for good; returns the receipt.
+    """Remove all that was received of an instance or a profile, everywhere, for good; returns the receipt."""
+    (receipt,) = erase_ids(places, scope, [wanted])
+    return receipt
 
-    Counts first, and changes nothing until the tombstone is durable; from there on a start finishes what is cut off.
+
+def erase_ids(places: Places, scope: tombstones.Scope, wanted: Sequence[UUID]) -> list[Erasure]:
+    """The same for several at once, in one pass over the files; what was removed is counted in the first receipt.
+
+    Counts first, and changes nothing until the tombstones are durable; from there on a start finishes what is cut off.
     Raises DatabaseError when the warehouse is in use, DecodeError when a record cannot be read to see what it holds.
     """
     with open_store(places) as store:
         con = store.warehouse.con
         stones = tombstones.read(places.tombstones)
         at = max(store.clock(), store.warehouse.numbers.received_at + TICK)
-        asked = Erasure(len(stones.erasures) + 1, scope, tombstones.hash_id(stones.hash_key, scope, wanted), at, {})
-        erased = tombstones.index(stones, [asked])
+        first = len(stones.erasures) + 1
+        asked = [
+            Erasure(number, scope, tombstones.hash_id(stones.hash_key, scope, one), at, {"counted-in-receipt": first})
+            for number, one in enumerate(wanted, first)
+        ]
+        erased = tombstones.index(stones, asked)
         erase.mark_doomed(con, erased)
         bodies = erase.pick_bodies(con, places.quarantine, erased)
         purged = purge(places.landfill, replace(erased, bodies=frozenset(bodies)), con, dry_run=True)
@@ -992,12 +1002,12 @@ def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
             places.tombstones,
             structs.replace(
                 stones,
-                erasures=[*stones.erasures, structs.replace(asked, removed=removed)],
+                erasures=[*stones.erasures, structs.replace(asked[0], removed=removed), *asked[1:]],
                 bodies=sorted({*stones.bodies, *bodies}),
             ),
         )
     finish_erasures(places)
-    return tombstones.read(places.tombstones).erasures[asked.number - 1]
+    return tombstones.read(places.tombstones).erasures[first - 1 :]
 
 
 def finish_erasures(places: Places) -> list[Erasure]:

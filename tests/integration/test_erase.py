@@ -305,6 +305,33 @@ def test_an_instance_leaves_no_trace_and_its_repeats_bring_nothing_back(folder: 
     check(folder)
 
 
+def test_several_instances_go_in_one_pass_by_a_list_or_by_the_day_they_were_first_heard(folder: Path) -> None:
+    invented = [UUID(int=0xBAD << 96 | number) for number in range(50)]
+    bodies = [
+        body_of(rows(1, 5000 + n), instance=one, batch_id=UUID(int=n, version=4)) for n, one in enumerate(invented)
+    ]
+    with open_store(places_of(folder)) as store:
+        store.clock = lambda: datetime.now(UTC) + timedelta(days=2)
+        assert {receipt.status for receipt in receive(store, [prepare(body) for body in bodies])} == {"accepted"}
+    ((before,),) = ask(folder, EVENTS)
+    day = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    shown = command(folder, "erase", "--new-since", day, "--dry-run")
+    assert shown.stdout.split() == [str(one) for one in invented]
+    assert ask(folder, EVENTS) == [(before,)]
+    some = [word for one in invented[:2] for word in ("--instance", str(one))]
+    receipts = [json.loads(line) for line in command(folder, "erase", *some).stdout.splitlines()]
+    assert [receipt["removed"].get("events") for receipt in receipts] == [2, None]
+    assert receipts[1]["removed"] == {"counted-in-receipt": receipts[0]["number"]}
+    done = command(folder, "erase", "--new-since", day)
+    assert len(done.stdout.splitlines()) == 48
+    assert ask(folder, EVENTS) == [(before - 50,)]
+    assert all(traces(folder, one) == set() for one in invented[::10])
+    check(folder)
+    content = digest(folder)
+    rebuild(places_of(folder))
+    assert digest(folder) == content
+
+
 def test_a_report_is_erased_with_its_instance_and_counted_once(folder: Path) -> None:
     report = legacy_report(**{"total-users": 7})
     receipt = erase_here(folder, "instance", INSTANCE)
