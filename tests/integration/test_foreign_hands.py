@@ -18,6 +18,16 @@ from tests.integration.test_odd_rows import PLAIN
 from tests.property.neighbour import INSERT
 
 
+def run_until_set_aside(conn: Connection, settings: Settings) -> None:
+    """A row that is refused before another is accepted waits for the next pass."""
+    before = outbox.count_quarantine(conn)
+    for _ in range(3):
+        pipeline.run_pass(conn, settings)
+        if outbox.count_quarantine(conn) > before:
+            return
+    raise AssertionError("nothing was set aside")
+
+
 def write(conn: Connection, row_id: UUID, **changes: object) -> None:
     """A row that another program wrote."""
     conn.execute(INSERT, {"id": row_id, **PLAIN, **changes})
@@ -69,8 +79,8 @@ def test_a_row_that_is_stored_anew_under_the_id_of_a_dead_letter_stops_nobody(
     for number in range(3):
         write(conn, row_id, **changes)
         pipeline.record_events(conn, make_events(1, start=number), shipping)
-        report = pipeline.run_pass(conn, shipping)
-        assert (report.failure, report.shipped, report.quarantined) == (None, 1, 1)
+        run_until_set_aside(conn, shipping)
+    assert store.count_rows(conn) == 0
     assert [letter.id for letter in outbox.read_quarantine(conn)] == [row_id] * 3
     assert read_status(conn, shipping).adds_up
     assert quarantine.retry(conn) == 1  # the others wait until this one is gone
@@ -102,7 +112,7 @@ def test_a_trigger_that_swallows_a_row_does_not_swallow_its_dead_letter(
     receiver.reply = refuse("odd")
     write(conn, uuid4())
     pipeline.record_events(conn, make_events(1), shipping)
-    assert pipeline.run_pass(conn, shipping).quarantined == 1
+    run_until_set_aside(conn, shipping)
     conn.execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     conn.execute("CREATE TRIGGER swallow BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION swallow()")
     assert quarantine.retry(conn) == 0
@@ -116,7 +126,7 @@ def test_a_dead_letter_goes_back_into_a_table_with_new_columns(
     receiver.reply = refuse("odd")
     write(conn, uuid4())
     pipeline.record_events(conn, make_events(1), shipping)
-    assert pipeline.run_pass(conn, shipping).quarantined == 1
+    run_until_set_aside(conn, shipping)
     conn.execute("ALTER TABLE audit_log ADD COLUMN tenant text NOT NULL DEFAULT 'one'")
     conn.execute("ALTER TABLE audit_log ADD COLUMN size int GENERATED ALWAYS AS (length(name)) STORED")
     receiver.reply = accept

@@ -217,13 +217,13 @@ def test_uv_is_taken_from_the_lock_alone() -> None:
     assert all(found.strip().startswith("--hash=sha256:") for found in hashes)
 
 
-def test_the_image_and_the_compose_file_ask_readyz(tmp_path: Path) -> None:
+def test_the_image_and_the_compose_file_ask_whether_the_process_lives(tmp_path: Path) -> None:
     asked = json.loads(last("HEALTHCHECK").partition("CMD ")[2])
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["penpot-telemetry"]
     assert service["healthcheck"]["test"] == ["CMD", *asked]
     with running(tmp_path) as receiver:
         code = asked[2].replace("6070", receiver.url.rpartition(":")[2])
-        assert "readyz" in code and subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+        assert "healthz" in code and subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
         receiver.stop()
         line = [sys.executable, "-c", code]
         assert subprocess.run(line, check=False, stderr=subprocess.DEVNULL).returncode == 1

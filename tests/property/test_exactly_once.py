@@ -43,7 +43,7 @@ from tests.crash.house import Answer, Front, House, open_front
 from tests.property import neighbour
 from tests.property.neighbour import Neighbour
 
-STEPS = 120
+STEPS = 90
 EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
 GENEROUS = 100_000
 SKEW = st.sampled_from([0, 0, 0, -1, 1])
