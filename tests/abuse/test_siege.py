@@ -10,7 +10,7 @@ MOST_MEMORY = 1024
 
 
 def test_honest_batches_land_while_everything_is_thrown_at_once(tmp_path: Path) -> None:
-    came = besiege(tmp_path / "r", 20, kills=1, bodies=[make() for make in COSTLY.values()])
+    came = besiege(tmp_path / "r", 12, kills=1, bodies=[make() for make in COSTLY.values()])
     assert not came.wrong
     assert len(came.seconds) > came.undelivered
     assert came.strange.total() > 10
