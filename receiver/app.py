@@ -75,10 +75,13 @@ class Arrival:
     deadline: asyncio.Timeout
     began: float
     bytes: int = 0
+    is_ended: bool = False
 
     def came(self, size: int, end: float) -> None:
         """More of it came: it may be silent for a while, but not beyond its end."""
         self.bytes += size
+        if self.is_ended:
+            return
         self.deadline.reschedule(min(end, asyncio.get_running_loop().time() + SILENT_SECONDS))
 
     def may_end(self, now: float) -> bool:
@@ -121,6 +124,7 @@ class Intake:
             return False
         slowest = min(slow, key=lambda one: one.rate(now))
         self.arriving.discard(slowest)
+        slowest.is_ended = True
         slowest.deadline.reschedule(now)
         return True
 

@@ -54,7 +54,7 @@ VARIABLES = {
     "RECEIVER_DECODED_MIB": "the most that a body may inflate to, and its rows may have (24)",
     "RECEIVER_MAX_EVENTS": "the most events in one batch (50000)",
     "RECEIVER_BODY_SECONDS": "how long a body may take to arrive, and the head before it (30)",
-    "RECEIVER_ARRIVING": "bodies on their way in at once, 503 for the next (1024)",
+    "RECEIVER_ARRIVING": "bodies on their way in at once; then the slowest gives way (1024)",
     "RECEIVER_UNDER_WAY": "bodies that are there and wait at once, 503 for the next (64)",
     "RECEIVER_BODY_BUDGET_MIB": "memory for bodies, 503 beyond (256)",
     "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "batches of one instance in a minute, 429 beyond (600)",
