@@ -119,3 +119,15 @@ def test_in_any_order_with_repeats_each_event_is_loaded_once_and_a_rebuild_agree
     with open_store(store.places) as again:
         assert account.content_digest(again.warehouse.con) == before
         assert account.read_account(again.warehouse.con).adds_up
+
+
+def test_a_batch_that_comes_late_under_a_number_given_back_counts_no_loss_again(store: Store) -> None:
+    def sent(batch_id: UUID, seq: int, recorded: int, dropped: int) -> bytes:
+        totals = payload.Totals(
+            recorded=recorded, shipped=0, dropped=dropped, quarantined=0, pending=recorded - dropped
+        )
+        return body(batch_id, int(batch_id), 1, batch_seq=seq, totals=totals)
+
+    take(store, sent(WHOLE, 1, 10, 5), sent(HALF, 2, 20, 7))
+    take(store, sent(OTHER_HALF, 2, 15, 5))  # was refused, gave its number back, and arrives after all
+    assert account.read_account(store.warehouse.con).lost_at_senders == 7
