@@ -252,6 +252,7 @@ def test_when_too_much_is_arriving_the_slowest_gives_way(tmp_path: Path) -> None
             connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n" + start)
         time.sleep(1.5)  # so long nobody is slow
         assert receiver.receipt(body_of(rows(1)))["status"] == "accepted"
+        slow[0].settimeout(2)  # less than a silent body has anyway
         assert slow[0].recv(4096).startswith(b"HTTP/1.1 408")
         for connection in slow:
             connection.close()
