@@ -16,8 +16,8 @@ from benchmarks.codec import read_sample
 from benchmarks.measure import Row, Timer, interleave, pairs
 from penpot_telemetry.demo import Receiver
 from penpot_telemetry.wire.payload import EventsBatch, build_events
-from receiver import schema, warehouse
 from receiver.frames import decode_batch
+from receiver.storage import schema, warehouse
 
 INSTANCE = UUID(int=0xB6D7C1F45E0A8C1E80052D3F7A9B1C22)
 VERSION = "2.18.0"

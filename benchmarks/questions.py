@@ -15,9 +15,9 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from receiver import rollups, schema
-from receiver.analysis.cards import all_cards
-from receiver.analysis.questions import Asked, answer, read_asked
+from receiver.questions.cards import all_cards
+from receiver.questions.run import Asked, answer, read_asked
+from receiver.storage import rollups, schema
 
 DAYS = 365
 FIRST_DAY = "2025-01-01"

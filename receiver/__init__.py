@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from receiver.analysis.opened import OpenWarehouse
+    from receiver.questions.reader import OpenWarehouse
 
 
 def open_warehouse(path: "str | Path") -> "OpenWarehouse":
@@ -15,6 +15,6 @@ def open_warehouse(path: "str | Path") -> "OpenWarehouse":
     >>> with open_warehouse("telemetry.duckdb") as warehouse:  # doctest: +SKIP
     ...     warehouse.active_profiles(first_day="2026-03-01")
     """
-    from receiver.analysis import opened  # noqa: PLC0415  `import receiver` loads neither duckdb nor polars
+    from receiver.questions import reader  # noqa: PLC0415  `import receiver` loads neither duckdb nor polars
 
-    return opened.open_warehouse(path)
+    return reader.open_warehouse(path)

@@ -24,7 +24,7 @@ from penpot_telemetry.wire import batch, kernel
 from penpot_telemetry.wire.batch import BadEvent
 from penpot_telemetry.wire.fressian import Instant
 from penpot_telemetry.wire.limits import RECEIPT, Limits
-from receiver.delivery import DeadLetter
+from receiver.storage.records import DeadLetter
 
 SCHEMA: dict[str, pl.DataType] = {
     "name": pl.String(),

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from penpot_telemetry.wire.batch import encode_events
 from penpot_telemetry.wire.payload import EventsBatch, build_events, digest_events
-from receiver.__main__ import main
+from receiver.cli.main import main
 from tests.integration.receiving import HEADERS, Running, ask, rows, running
 
 HONEST = UUID("900d900d-900d-4900-8900-900d900d900d")

@@ -61,7 +61,8 @@ def no_transactions() -> None:
 
 def no_commit() -> None:
     """The receiver answers, and what it answered for is rolled back."""
-    from receiver import pipeline, warehouse  # noqa: PLC0415
+    from receiver.intake import pipeline  # noqa: PLC0415
+    from receiver.storage import warehouse  # noqa: PLC0415
 
     pipeline.commit = lambda store: warehouse.roll_back(store.warehouse.con)
 
@@ -127,7 +128,7 @@ def run_child(request: dict[str, Any], words: int) -> None:
         elif request["run"] in neighbours.ROLES:
             neighbours.ROLES[request["run"]](*request["argv"])
         else:
-            from receiver.__main__ import main as receiver  # noqa: PLC0415
+            from receiver.cli.main import main as receiver  # noqa: PLC0415
 
             receiver(request["argv"], prog_name="receiver")
         code = 0
@@ -162,7 +163,14 @@ def serve() -> None:
     """Fork, kill and reap on request, until stdin ends; then nothing is left alive."""
     for module in ("penpot_telemetry.pipeline", "penpot_telemetry.run", "stamina", "requests"):
         importlib.import_module(module)
-    for module in ("receiver.__main__", "receiver.server", "receiver.account", "polars", "pyarrow", "duckdb"):
+    for module in (
+        "receiver.cli.main",
+        "receiver.server.serve",
+        "receiver.reports.account",
+        "polars",
+        "pyarrow",
+        "duckdb",
+    ):
         importlib.import_module(module)
     for sabotage in sys.argv[1:]:
         SABOTAGE[sabotage]()

@@ -17,10 +17,12 @@ from uuid import UUID
 
 import msgspec
 
-from receiver import account, pipeline, warehouse
-from receiver.delivery import Receipt
-from receiver.pipeline import Places, Store
-from receiver.settings import places_beside
+from receiver.intake import pipeline
+from receiver.intake.pipeline import Places, Store
+from receiver.reports import account
+from receiver.server.settings import places_beside
+from receiver.storage import warehouse
+from receiver.storage.records import Receipt
 
 
 @dataclass(slots=True)

@@ -41,12 +41,12 @@ SENDER: Mapping[str, Point] = {
 
 RECEIVER: Mapping[str, Point] = {
     "landfill: record torn": Point("os:pwrite", "torn"),
-    "landfill: not synced": Point("receiver.landfill:Landfill.sync", "before"),
-    "landfill: synced": Point("receiver.landfill:Landfill.sync", "after"),
-    "rows in, before the commit": Point("receiver.pipeline:commit", "before"),
-    "committed, before the answer": Point("receiver.pipeline:commit", "after"),
-    "replay: begun": Point("receiver.pipeline:replay_together", "before", "replay"),
-    "replay: committed": Point("receiver.pipeline:replay_together", "after", "replay"),
+    "landfill: not synced": Point("receiver.storage.journal:Landfill.sync", "before"),
+    "landfill: synced": Point("receiver.storage.journal:Landfill.sync", "after"),
+    "rows in, before the commit": Point("receiver.intake.pipeline:commit", "before"),
+    "committed, before the answer": Point("receiver.intake.pipeline:commit", "after"),
+    "replay: begun": Point("receiver.intake.pipeline:replay_together", "before", "replay"),
+    "replay: committed": Point("receiver.intake.pipeline:replay_together", "after", "replay"),
 }
 
 STATEMENTS = frozenset({"before a statement", "after a statement"})

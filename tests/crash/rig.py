@@ -34,7 +34,7 @@ from penpot_telemetry import embedded, outbox, pipeline, store
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import AuditEvent
-from receiver import warehouse
+from receiver.storage import warehouse
 from tests.crash import neighbours, points
 from tests.crash.proxy import Proxy
 from tests.crash.schedule import READ_TIMEOUT, Kill, Pass, Schedule, make_schedule

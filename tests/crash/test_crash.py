@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver import warehouse
+from receiver.storage import warehouse
 from tests.crash import points
 from tests.crash.rig import Rig, make_template, open_server, run_schedules
 from tests.crash.schedule import Kill, Pass, Schedule, make_schedule

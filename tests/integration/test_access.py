@@ -15,8 +15,8 @@ import requests
 from penpot_telemetry import send
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import ConfigError
-from receiver.access import Access, is_loopback, read_access
-from receiver.settings import places_beside, read_settings
+from receiver.server.auth import Access, is_loopback, read_access
+from receiver.server.settings import places_beside, read_settings
 from tests.integration.receiving import INSTANCE, Running, body_of, rows, running
 
 WORLD = "0.0.0.0"  # noqa: S104  the bind that must not be open

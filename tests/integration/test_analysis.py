@@ -14,14 +14,14 @@ from click.testing import CliRunner
 
 import receiver
 from penpot_telemetry.errors import DatabaseError
-from receiver import rollups
-from receiver.analysis import dictionary
-from receiver.analysis.cards import SHARED_COLUMNS, CardError, QuestionError, all_cards, read_card
-from receiver.analysis.charts import draw
-from receiver.analysis.opened import OpenWarehouse, save, snapshot_of
-from receiver.analysis.questions import answer, read_asked
-from receiver.ask import ask
-from receiver.warehouse import Warehouse
+from receiver.cli.ask import ask
+from receiver.questions import dictionary
+from receiver.questions.cards import SHARED_COLUMNS, CardError, QuestionError, all_cards, read_card
+from receiver.questions.charts import draw
+from receiver.questions.reader import OpenWarehouse, save, snapshot_of
+from receiver.questions.run import answer, read_asked
+from receiver.storage import rollups
+from receiver.storage.warehouse import Warehouse
 from tests.property.filled import fill
 from tests.property.reference import MONDAY, Batch, Event, World
 from tests.property.worlds import INSTANCES, PROFILES
@@ -261,7 +261,7 @@ def test_import_receiver_stays_light() -> None:
 
 
 def test_what_is_generated_is_not_stale() -> None:
-    again = "run `python -m receiver.analysis.dictionary`"
+    again = "run `python -m receiver.questions.dictionary`"
     assert dictionary.METHODS.read_text() == dictionary.methods_text(), again
     assert dictionary.DICTIONARY.read_text() == dictionary.dictionary_text(), again
 

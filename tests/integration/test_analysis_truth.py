@@ -21,12 +21,12 @@ from penpot_telemetry.simulate import Batch, Faults, Fleet, FleetSpec, Senders
 from penpot_telemetry.simulate.habits import Release
 from penpot_telemetry.simulate.truth import SILENCE, Truth
 from penpot_telemetry.wire.payload import build_events
-from receiver import rollups
-from receiver.analysis.opened import OpenWarehouse, open_warehouse
-from receiver.bulk import load_history
-from receiver.pipeline import open_store, prepare, receive
-from receiver.settings import places_beside
-from receiver.warehouse import Warehouse
+from receiver.intake.pipeline import open_store, prepare, receive
+from receiver.questions.reader import OpenWarehouse, open_warehouse
+from receiver.server.settings import places_beside
+from receiver.storage import rollups
+from receiver.storage.load import load_history
+from receiver.storage.warehouse import Warehouse
 from tests.property.reference import kaplan_meier
 
 DAY = timedelta(days=1)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from penpot_telemetry.simulate import Fleet, demo_fleet
-from receiver.account import content_digest, read_account
-from receiver.bulk import load_history
-from receiver.warehouse import Warehouse
+from receiver.reports.account import content_digest, read_account
+from receiver.storage.load import load_history
+from receiver.storage.warehouse import Warehouse
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from penpot_telemetry.errors import DatabaseError, DecodeError
 from penpot_telemetry.wire import batch, payload, signature
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword
-from receiver import landfill, tombstones
-from receiver.__main__ import find_account
-from receiver.account import Account, content_digest
-from receiver.pipeline import Places, erase_id, open_store, prepare, rebuild, receive, unpin
-from receiver.settings import places_beside
-from receiver.tombstones import Scope
-from receiver.warehouse import connect, snapshot_of
+from receiver.cli.main import find_account
+from receiver.intake.pipeline import Places, erase_id, open_store, prepare, rebuild, receive, unpin
+from receiver.reports.account import Account, content_digest
+from receiver.server.settings import places_beside
+from receiver.storage import journal, tombstones
+from receiver.storage.tombstones import Scope
+from receiver.storage.warehouse import connect, snapshot_of
 from tests.integration.receiving import (
     DAY,
     INSTANCE,
@@ -122,7 +122,7 @@ def layers(path: Path) -> Iterator[bytes]:
     yield data
     at = data.find(zstandard.FRAME_HEADER)
     while at >= 0:
-        found = landfill.unpack_frame(data[at:], 1 << 30)
+        found = journal.unpack_frame(data[at:], 1 << 30)
         if found is not None:
             yield found[0]
             try:
@@ -398,16 +398,16 @@ def dying(*args, **kwargs):
     return found
 
 setattr(target, name, dying)
-from receiver.__main__ import main
+from receiver.cli.main import main
 main(sys.argv[5:], prog_name="python -m receiver")
 """
 
 MOMENTS = [
-    ("receiver.erase", "remove_bodies", "after", 1),
-    ("receiver.landfill", "rewrite", "after", 3),
-    ("receiver.erase", "erase_rows", "after", 2),
-    ("receiver.warehouse", "replace_database", "before", 1),
-    ("receiver.warehouse", "write_anew", "after", 1),
+    ("receiver.lifecycle.erasure", "remove_bodies", "after", 1),
+    ("receiver.storage.journal", "rewrite", "after", 3),
+    ("receiver.lifecycle.erasure", "erase_rows", "after", 2),
+    ("receiver.storage.warehouse", "replace_database", "before", 1),
+    ("receiver.storage.warehouse", "write_anew", "after", 1),
 ]
 
 
@@ -463,7 +463,7 @@ def test_a_profile_that_nobody_is_known_to_hold_takes_every_body(folder: Path) -
 
 def test_what_is_no_record_goes_too_since_it_cannot_be_read(folder: Path) -> None:
     path = day_file(folder)
-    first = next(landfill.scan(path))
+    first = next(journal.scan(path))
     data = bytearray(path.read_bytes())
     data[first.carried_at + 20] ^= 1
     path.write_bytes(data)

@@ -18,9 +18,10 @@ from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.batch import encode_events
-from receiver import ingest, landfill
-from receiver import pipeline as receiving_pipeline
-from receiver.instances import Instance, list_instances
+from receiver.intake import decode
+from receiver.intake import pipeline as receiving_pipeline
+from receiver.reports.instances import Instance, list_instances
+from receiver.storage import journal
 from tests.conftest import NOON, make_events, names_of
 from tests.crash.house import Front, House, open_front
 from tests.integration.receiving import INSTANCE, command, legacy_report, penpots_body, rows, running
@@ -220,10 +221,10 @@ FORGERIES: dict[str, Any] = {
 def test_a_forged_body_is_told_by_its_signature_before_it_is_decoded(field: str) -> None:
     body = json.loads(signed_body(1, ALICE)) | {field: FORGERIES[field]}
     body["digest"] = payload.digest_events(body["events"])
-    found = ingest.read_body(json.dumps(body).encode())
-    assert isinstance(found, ingest.Rejection)
+    found = decode.read_body(json.dumps(body).encode())
+    assert isinstance(found, decode.Rejection)
     assert found.reason == "bad-signature"
-    assert isinstance(ingest.read_body(signed_body(1, ALICE)), ingest.Batch)
+    assert isinstance(decode.read_body(signed_body(1, ALICE)), decode.Batch)
 
 
 def test_a_report_is_nobodys_where_a_key_is_pinned_and_its_bytes_are_not_kept(house: House) -> None:
@@ -292,7 +293,7 @@ def test_an_instance_that_is_erased_takes_its_pin_along(house: House) -> None:
         assert (count, house.digest) == ([(1,)], before)
         house.rebuild()
     for path in house.places.landfill.glob("*.zst"):
-        for record in landfill.scan(path):
+        for record in journal.scan(path):
             assert str(INSTANCE).encode() not in msgspec.json.encode(record.header)
     assert outcomes(house, signed_body(4, MALLORY)) == ["accepted"]
 

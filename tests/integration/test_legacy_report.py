@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Identifier
 from penpot_telemetry import legacy_report
 from penpot_telemetry.legacy_report import Stats
 from penpot_telemetry.wire import payload
-from receiver import ingest
+from receiver.intake import decode
 from tests.integration import penpot_schema
 from tests.integration.penpot_schema import INSTANCE_ID, PenpotDatabase
 
@@ -186,8 +186,8 @@ def test_the_receiver_takes_the_report(penpot: PenpotDatabase) -> None:
     with connect(penpot.owner) as conn:
         fill(conn)
         add_events(conn)
-    report = ingest.read_body(legacy_report.build_report(read(penpot.telemetry), "2.17.0", INSTANCE_ID))
-    assert isinstance(report, ingest.Report)
+    report = decode.read_body(legacy_report.build_report(read(penpot.telemetry), "2.17.0", INSTANCE_ID))
+    assert isinstance(report, decode.Report)
     assert report.instance_id == INSTANCE_ID
     assert {key: value for key, value in report.stats.items() if key.startswith(("total-", "avg-", "max-"))} == {
         key: value for key, value in TRUTH.items() if key.startswith(("total-", "avg-", "max-"))

@@ -16,13 +16,13 @@ import requests
 from click.testing import CliRunner
 
 import receiver
-from receiver import rollups
-from receiver.__main__ import main
-from receiver.account import content_digest, read_account
-from receiver.delivery import Receipt
-from receiver.pipeline import Store, open_store, prepare, rebuild, receive, tidy
-from receiver.settings import places_beside
-from receiver.warehouse import snapshot_of
+from receiver.cli.main import main
+from receiver.intake.pipeline import Store, open_store, prepare, rebuild, receive, tidy
+from receiver.reports.account import content_digest, read_account
+from receiver.server.settings import places_beside
+from receiver.storage import rollups
+from receiver.storage.records import Receipt
+from receiver.storage.warehouse import snapshot_of
 from tests.integration.receiving import (
     DAY,
     INSTANCE,

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from penpot_telemetry.config import Settings, parse_endpoint
 from penpot_telemetry.send import Sent, open_session, post_batch
 from penpot_telemetry.wire import payload
-from receiver.metrics import Metrics
-from receiver.rates import Rates
-from receiver.sizes import Sizes
+from receiver.reports.disk_usage import Sizes
+from receiver.server.metrics import Metrics
+from receiver.server.rate_limit import Rates
 from tests.integration.receiving import (
     INSTANCE,
     Running,

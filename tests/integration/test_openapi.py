@@ -14,10 +14,10 @@ import requests
 from starlette.routing import BaseRoute
 
 from penpot_telemetry.errors import Reason
-from receiver.app import ROUTES
+from receiver.server.app import ROUTES
 from tests.integration.receiving import Running, running
 
-FILE = Path(__file__).parents[2] / "receiver" / "openapi.json"
+FILE = Path(__file__).parents[2] / "receiver" / "server" / "openapi.json"
 DESCRIPTION: dict[str, Any] = json.loads(FILE.read_text())
 
 PAGES = ("GET /", "GET /static", "GET /questions")

@@ -13,12 +13,13 @@ import pytest
 
 from penpot_telemetry.errors import Reason
 from penpot_telemetry.wire.limits import RECEIPT
-from receiver import pipeline, warehouse
-from receiver.account import Refused, content_digest, list_refused, read_account
-from receiver.delivery import Receipt
-from receiver.ingest import Rejection
-from receiver.pipeline import Places, Store, UnavailableError, open_store, prepare, rebuild, receive
-from receiver.settings import places_beside
+from receiver.intake import pipeline
+from receiver.intake.decode import Rejection
+from receiver.intake.pipeline import Places, Store, UnavailableError, open_store, prepare, rebuild, receive
+from receiver.reports.account import Refused, content_digest, list_refused, read_account
+from receiver.server.settings import places_beside
+from receiver.storage import warehouse
+from receiver.storage.records import Receipt
 from tests.integration.receiving import ask, body_of, command, legacy_report, rows, running
 from tests.integration.test_receiver import REFUSED
 

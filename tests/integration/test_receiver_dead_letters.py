@@ -16,9 +16,10 @@ import requests
 import zstandard
 
 from penpot_telemetry.wire.limits import Limits
-from receiver import account, pipeline
-from receiver.delivery import Receipt
-from receiver.pipeline import Places, Store, erase_id, open_store, prepare, rebuild, receive, revive
+from receiver.intake import pipeline
+from receiver.intake.pipeline import Places, Store, erase_id, open_store, prepare, rebuild, receive, revive
+from receiver.reports import account
+from receiver.storage.records import Receipt
 from tests.integration.receiving import ask, command, running
 
 PENPOT = "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c22"

@@ -12,14 +12,15 @@ import polars as pl
 import pytest
 
 from penpot_telemetry.errors import DatabaseError
-from receiver import ingest, landfill, pipeline, warehouse
-from receiver.account import content_digest, read_account
-from receiver.delivery import Receipt
 from receiver.frames import write_rows
-from receiver.ingest import Batch
-from receiver.pipeline import Job, Places, Store, UnavailableError, open_store, prepare, rebuild, receive, tidy
-from receiver.settings import places_beside
-from receiver.writer import Writer
+from receiver.intake import decode, pipeline
+from receiver.intake.decode import Batch
+from receiver.intake.pipeline import Job, Places, Store, UnavailableError, open_store, prepare, rebuild, receive, tidy
+from receiver.reports.account import content_digest, read_account
+from receiver.server.settings import places_beside
+from receiver.server.writer import Writer
+from receiver.storage import journal, warehouse
+from receiver.storage.records import Receipt
 from tests.integration import receiving
 from tests.integration.receiving import body_of, event, legacy_report, rows, wait_until
 
@@ -112,7 +113,7 @@ def test_a_record_that_cannot_be_loaded_is_counted_and_those_around_it_are_loade
 def pack(job: Job) -> bytes:
     """What a batch carries when it is kept as rows."""
     assert isinstance(job.item, Batch)
-    return landfill.pack_carried(write_rows(job.item.page.frame))
+    return journal.pack_carried(write_rows(job.item.page.frame))
 
 
 def test_the_time_of_receipt_grows_when_the_clock_goes_back(store: Store) -> None:
@@ -147,7 +148,7 @@ def test_a_defect_of_the_reader_puts_the_body_aside_instead_of_asking_for_it_aga
     def fail(*_: object, **__: object) -> None:
         raise IndexError("with ana@example.org in it")
 
-    monkeypatch.setattr(ingest, "read_body", fail)
+    monkeypatch.setattr(decode, "read_body", fail)
     (receipt,) = take(store, body_of(rows(1)))
     assert (receipt.status, receipt.reason) == ("quarantined", "bad-fressian")
     messages = store.warehouse.con.execute("SELECT message FROM quarantine").fetchall()
@@ -156,7 +157,7 @@ def test_a_defect_of_the_reader_puts_the_body_aside_instead_of_asking_for_it_aga
 
 
 def test_a_writer_that_nobody_sends_to_becomes_sound_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.writer.RECOVER_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.server.writer.RECOVER_SECONDS", 0.01)
     with Writer(store) as writer:
         store.warehouse.con.close()
         with pytest.raises(UnavailableError):
@@ -182,8 +183,8 @@ def test_a_copy_under_a_later_day_is_not_replayed_after_a_rebuild(store: Store, 
     take(store, body_of(rows(3)), b"nothing")
     store.close()
     before = digest_of(places)
-    path = landfill.path_of(places.landfill, NOW.date())
-    shutil.copy(path, landfill.path_of(places.landfill, NOW.date() + timedelta(days=1)))
+    path = journal.path_of(places.landfill, NOW.date())
+    shutil.copy(path, journal.path_of(places.landfill, NOW.date() + timedelta(days=1)))
     assert rebuild(places).repeated_records == 2
     with open_store(places) as again:
         assert again.found.replayed == 0
@@ -195,7 +196,7 @@ def test_a_rebuild_does_not_lose_what_the_landfill_no_longer_holds(store: Store,
     store.clock = lambda: NOW + timedelta(days=2)
     take(store, body_of(rows(4)))
     store.close()
-    landfill.path_of(places.landfill, NOW.date()).unlink()
+    journal.path_of(places.landfill, NOW.date()).unlink()
     before = digest_of(places)
     with pytest.raises(DatabaseError, match="holds 1 batches"):
         rebuild(places)
@@ -219,7 +220,7 @@ def test_landfills_of_two_receivers_make_one_warehouse(store: Store, places: Pla
     with open_store(other) as second:
         second.clock = lambda: NOW + timedelta(hours=1)
         take(second, body_of(rows(4, 20), batch_id=BATCH_ID), body_of(rows(2, 10)), body_of(rows(1, 40)))
-    path = landfill.path_of(other.landfill, NOW.date())
+    path = journal.path_of(other.landfill, NOW.date())
     path.rename(places.landfill / "from-the-other.zst")
     found = rebuild(places)
     assert (found.replayed, found.repeated_records, found.unloadable) == (5, 0, 0)
@@ -240,7 +241,7 @@ def test_bodies_and_days_go_when_their_time_has_come(store: Store) -> None:
     take(store, body_of(rows(1)))
     tidy(store)
     assert list(store.places.quarantine.iterdir()) == []
-    assert len(landfill.list_days(store.places.landfill)) == 1
+    assert len(journal.list_days(store.places.landfill)) == 1
     assert store.warehouse.con.execute("SELECT reason, body FROM quarantine").fetchall() == [("not-json", None)]
     assert read_account(store.warehouse.con).adds_up
 
@@ -250,10 +251,10 @@ def test_a_replay_groups_records_by_the_bytes_that_they_carry(
 ) -> None:
     for number in range(5):
         take(store, body_of(rows(1_000, number * 1_000)))
-    (day,) = landfill.list_days(places.landfill)
-    records = list(landfill.scan(landfill.path_of(places.landfill, day)))
-    sizes = [landfill.carried_size(record) for record in records]
-    assert sizes == [len(landfill.read_carried(record).encode()) for record in records]
+    (day,) = journal.list_days(places.landfill)
+    records = list(journal.scan(journal.path_of(places.landfill, day)))
+    sizes = [journal.carried_size(record) for record in records]
+    assert sizes == [len(journal.read_carried(record).encode()) for record in records]
     assert [len(group) for group in pipeline.group_records(records)] == [5]
     monkeypatch.setattr(pipeline, "TRANSACTION", 2 * max(sizes) - 1)
     assert [len(group) for group in pipeline.group_records(records)] == [2, 2, 1]

@@ -10,8 +10,8 @@ import pytest
 
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.payload import EventsBatch
-from receiver import account
-from receiver.pipeline import Places, Store, open_store, prepare, rebuild, receive
+from receiver.intake.pipeline import Places, Store, open_store, prepare, rebuild, receive
+from receiver.reports import account
 from tests.integration.receiving import INSTANCE, body_of, rows
 
 WHOLE, HALF, OTHER_HALF, QUARTER = (UUID(int=number) for number in range(1, 5))

@@ -16,8 +16,8 @@ import pytest
 import requests
 import yaml
 
-from receiver.metrics import Metrics
-from receiver.settings import VARIABLES, Settings, places_beside
+from receiver.server.metrics import Metrics
+from receiver.server.settings import VARIABLES, Settings, places_beside
 from tests.integration.receiving import (
     INSTANCE,
     Running,

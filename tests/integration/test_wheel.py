@@ -85,7 +85,7 @@ def test_the_wheel_has_every_file_of_the_packages(source: Path, site: Path) -> N
         }
 
     assert files_below(site) == files_below(source)
-    assert {"receiver/openapi.json", "receiver/sql/schema.sql"} <= files_below(site)
+    assert {"receiver/server/openapi.json", "receiver/storage/sql/schema.sql"} <= files_below(site)
 
 
 def test_the_image_is_built_from_what_a_wheel_needs() -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import duckdb
 import polars as pl
 
-from receiver import rollups, schema
+from receiver.storage import rollups, schema
 from tests.property.reference import Batch, Event, Refused, World
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from receiver import rollups
-from receiver.analysis.cards import all_cards
-from receiver.analysis.questions import Asked, answer
+from receiver.questions.cards import all_cards
+from receiver.questions.run import Asked, answer
+from receiver.storage import rollups
 from tests.property.filled import create_warehouse, fill
 from tests.property.reference import ANSWERS, DAY, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
 from tests.property.worlds import VERSIONS, worlds

@@ -21,11 +21,13 @@ from uuid import UUID
 import duckdb
 
 from penpot_telemetry.errors import TelemetryError
-from receiver import __main__ as cli
-from receiver import pipeline, snapshot, warehouse
-from receiver.account import content_digest, read_account
-from receiver.pipeline import Places, Store, open_store, prepare, receive
-from receiver.settings import places_beside
+from receiver.cli import main as cli
+from receiver.copies import snapshot
+from receiver.intake import pipeline
+from receiver.intake.pipeline import Places, Store, open_store, prepare, receive
+from receiver.reports.account import content_digest, read_account
+from receiver.server.settings import places_beside
+from receiver.storage import warehouse
 from tests.integration.receiving import body_of, legacy_report, rows
 from tests.storage.faults import Connection, Counter, install
 

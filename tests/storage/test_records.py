@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from receiver import landfill
-from receiver.delivery import Delivery
+from receiver.storage import journal
+from receiver.storage.records import Delivery
 from tests.integration.receiving import command, penpots_body, running
 from tests.storage.children import BATCHES, NOW
 from tests.storage.conftest import Do
@@ -61,9 +61,9 @@ def test_a_header_of_an_earlier_version_is_read_however_long(tmp_path: Path) -> 
     stats: dict[str, Any] = {f"total-{number}": number for number in range(100_000)}
     long = Delivery(UUID(int=1), NOW, "report", "loaded", UUID(int=2), "", stats=stats)
     path = tmp_path / "2026-07-20.zst"
-    path.write_bytes(2 * landfill.pack_record(long, "nothing", landfill.NOTHING))
-    assert not landfill.fits(long)
-    assert len(list(landfill.scan(path))) == 2
+    path.write_bytes(2 * journal.pack_record(long, "nothing", journal.NOTHING))
+    assert not journal.fits(long)
+    assert len(list(journal.scan(path))) == 2
 
 
 def test_a_record_that_ends_starts_is_set_aside_and_the_others_are_loaded(do: Do, folder: str) -> None:
@@ -76,7 +76,7 @@ def test_a_record_that_ends_starts_is_set_aside_and_the_others_are_loaded(do: Do
         assert deaths <= 2
     assert deaths == 2
     assert sorted(map(int, found["events"])) == [0, 1, 2, BATCHES, BATCHES + 2]
-    (aside,) = landfill.list_kept(Path(folder))
+    (aside,) = journal.list_kept(Path(folder))
     assert found["faults"] == [f"kept beside: {aside.name}"]
     assert "events" in do("die_in_replay", folder=folder, events=deadly)
     aside.unlink()
@@ -99,8 +99,8 @@ def test_what_was_accepted_as_lost_is_no_longer_reported(do: Do, folder: str) ->
     assert len(do("survey", folder=folder)["faults"]) == 2
     lose_warehouse(folder)
     assert any("kept beside" in fault for fault in do("survey", folder=folder)["faults"])
-    (kept,) = landfill.list_kept(Path(folder))
-    kept.rename(kept.with_suffix(landfill.ACCEPTED))
+    (kept,) = journal.list_kept(Path(folder))
+    kept.rename(kept.with_suffix(journal.ACCEPTED))
     found = do("survey", folder=folder)
     assert (found["faults"], found["adds_up"]) == ([], True)
 
@@ -117,7 +117,7 @@ def test_a_receipt_of_the_far_future_stops_the_next_until_the_clock_is_mended(do
     found = do("survey", folder=folder, resend=[0, 1])
     assert (found["events"], found["again"], found["faults"]) == (before, ["duplicate", "duplicate"], [])
     today = date.today()
-    assert all(day <= today for day in landfill.list_days(Path(folder) / "w.landfill"))
+    assert all(day <= today for day in journal.list_days(Path(folder) / "w.landfill"))
     assert command(Path(folder), "mend-clock").stdout.split()[0] == "0"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from receiver import landfill
-from receiver.landfill import Record
+from receiver.storage import journal
+from receiver.storage.journal import Record
 from tests.storage.children import BATCHES
 from tests.storage.conftest import Do
 
@@ -99,7 +99,7 @@ def sound_batches(folder: Path) -> dict[str, int]:
     """The batches with a sound record in the journal, by looking at each of its bytes."""
     found: dict[str, int] = {}
     for path in journal_of(folder):
-        for one in landfill.scan_past_damage(path):
+        for one in journal.scan_past_damage(path):
             if isinstance(one, Record) and one.header.delivery.batch_id is not None:
                 found[str(one.header.delivery.batch_id.int - 1)] = one.header.delivery.events
     return found
@@ -154,7 +154,7 @@ def test_a_flipped_bit_in_the_first_record_leaves_the_others_when_the_log_is_los
     shutil.copytree(home.killed, folder)
     (folder / "w.duckdb.wal").unlink()
     path = journal_of(folder)[-1]
-    first = next(one for one in landfill.scan(path))
+    first = next(one for one in journal.scan(path))
     data = bytearray(path.read_bytes())
     data[first.carried_at + 20] ^= 4
     path.write_bytes(data)
@@ -162,7 +162,7 @@ def test_a_flipped_bit_in_the_first_record_leaves_the_others_when_the_log_is_los
     assert found["events"] == ALL
     assert found["again"] == ["accepted"]
     assert any("kept beside" in fault for fault in found["faults"])
-    assert landfill.list_kept(folder)[0].read_bytes() == bytes(data[first.start : first.end])
+    assert journal.list_kept(folder)[0].read_bytes() == bytes(data[first.start : first.end])
 
 
 @pytest.mark.parametrize("name", ["w.duckdb", "w.duckdb.wal", "w.erased.json", "w.landfill/.lock", "w.quarantine"])

@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID
 
-from receiver.budget import REMEMBERED, Budget, Lanes
+from receiver.server.budget import REMEMBERED, Budget, Lanes
 
 
 def test_a_share_waits_until_others_gave_back_enough_and_they_are_served_in_turn() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from penpot_telemetry import config
 from penpot_telemetry.cli import commands
-from receiver.settings import Settings, places_beside
+from receiver.server.settings import Settings, places_beside
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

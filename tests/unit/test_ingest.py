@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from penpot_telemetry.wire.limits import Limits
-from receiver.ingest import Batch, Rejection, Report, read_body, safe_stat
+from receiver.intake.decode import Batch, Rejection, Report, read_body, safe_stat
 from tests.integration.receiving import body_of, rows
 
 STATS = [

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from receiver.server import bind
+from receiver.server.serve import bind
 
 
 def test_answers_leave_without_waiting_for_an_acknowledgement() -> None:

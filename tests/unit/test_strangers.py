@@ -9,9 +9,9 @@ import sys
 import polars as pl
 import pytest
 
-from receiver.analysis.cards import find_card
-from receiver.analysis.strangers import LABEL, make_labels, make_printable, write_csv
-from receiver.web.pen import Pen, PenError
+from receiver.dashboard.chart_process import Pen, PenError
+from receiver.questions.cards import find_card
+from receiver.questions.sanitize import LABEL, make_labels, make_printable, write_csv
 
 NASTY = ["\u2028", "a\u2028b\u2029c", "\U0001f600" * 200, "x" * 500_000, "x" * 499_999, "\ufeff", "e\u0301" * 100]
 
@@ -73,7 +73,7 @@ def test_nasty_names_are_drawn_and_what_fails_is_not_tried_again() -> None:
 
 
 def test_quarantine_show_gives_a_pipe_the_bytes_and_a_terminal_no_commands() -> None:
-    program = "import sys; from receiver.__main__ import show_body; show_body(b'a\\x1b[2Jb')"
+    program = "import sys; from receiver.cli.main import show_body; show_body(b'a\\x1b[2Jb')"
     piped = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
     assert piped == b"a\x1b[2Jb"
     ours, theirs = pty.openpty()

@@ -8,9 +8,9 @@ import duckdb
 import pytest
 
 from penpot_telemetry.errors import DatabaseError
-from receiver import schema
-from receiver.quarantine import BLOCK, Quarantine
-from receiver.warehouse import Warehouse
+from receiver.storage import schema
+from receiver.storage.dead_letters import BLOCK, Quarantine
+from receiver.storage.warehouse import Warehouse
 
 NOW = datetime(2026, 7, 21, 12, tzinfo=UTC)
 

@@ -10,11 +10,12 @@ import pytest
 
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.wire.limits import TRANSACTION
-from receiver import open_warehouse, rollups
-from receiver.ingest import Batch
-from receiver.pipeline import Places, open_store, prepare, receive
-from receiver.warehouse import Warehouse
-from receiver.writer import Writer
+from receiver import open_warehouse
+from receiver.intake.decode import Batch
+from receiver.intake.pipeline import Places, open_store, prepare, receive
+from receiver.server.writer import Writer
+from receiver.storage import rollups
+from receiver.storage.warehouse import Warehouse
 from tests.integration.receiving import body_of, rows
 
 

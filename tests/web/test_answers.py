@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from receiver.warehouse import Warehouse
-from receiver.web import answers
-from receiver.web.answers import Answers, CrowdedError, Mark
+from receiver.dashboard import cache
+from receiver.dashboard.cache import Answers, CrowdedError, Mark
+from receiver.storage.warehouse import Warehouse
 
 OLD, NEW = Mark(1, 1, 0, 1, 1), Mark(2, 2, 0, 2, 2)
 ERASED = Mark(3, 1, 0, 1, 2)
@@ -72,7 +72,7 @@ def test_an_answer_stays_while_the_warehouse_does(kept: Answers) -> None:
 def test_after_a_batch_the_old_answer_serves_once_more_and_the_new_one_follows(
     kept: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "PATIENCE", 0)
+    monkeypatch.setattr(cache, "PATIENCE", 0)
     make, made = counted()
 
     async def three() -> list[bytes]:
@@ -100,7 +100,7 @@ def test_nothing_is_shown_of_what_was_erased(kept: Answers) -> None:
 
 
 def test_what_is_kept_stays_within_its_budget(kept: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "BUDGET", 100)
+    monkeypatch.setattr(cache, "BUDGET", 100)
     make, made = counted(size=40)
 
     async def fill() -> None:
@@ -112,7 +112,7 @@ def test_what_is_kept_stays_within_its_budget(kept: Answers, monkeypatch: pytest
 
 
 def test_more_different_answers_than_can_be_made_are_refused(kept: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "MOST_UNDER_WAY", 2)
+    monkeypatch.setattr(cache, "MOST_UNDER_WAY", 2)
     make, _ = counted(seconds=0.05)
 
     async def three() -> list[bytes | BaseException]:

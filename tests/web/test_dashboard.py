@@ -19,7 +19,7 @@ import requests
 
 from penpot_telemetry.wire import payload
 from penpot_telemetry.wire.batch import EventRow, encode_events
-from receiver.analysis.cards import all_cards
+from receiver.questions.cards import all_cards
 from tests.integration.receiving import Running, running, wait_until
 from tests.web.browser import Browser, browsing, find_chromium
 

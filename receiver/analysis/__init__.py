@@ -1,5 +1,0 @@
-"""Questions to a warehouse: cards that say what each counts, answers as frames, charts of these.
-
-`cards` reads the headers of `sql/questions/*.sql`, `questions` runs them on a connection, `charts` draws, `opened` is
-the object for notebooks. Reads only; no file, clock or environment but the warehouse it is given.
-"""

@@ -1,0 +1,1 @@
+"""Copies of the warehouse for readers: snapshots and Parquet files."""

@@ -1,0 +1,1 @@
+"""One body's way in: decode, decide, journal, commit."""

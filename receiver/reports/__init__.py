@@ -1,0 +1,1 @@
+"""What the operator reads: the account, the instances, the disk usage."""

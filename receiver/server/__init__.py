@@ -1,0 +1,1 @@
+"""The running server: routes, access, limits, and the thread that writes."""
