@@ -19,10 +19,14 @@ from penpot_telemetry.wire.batch import BadReason
 from penpot_telemetry.wire.limits import MIB
 from receiver.cli.ask import ask
 from receiver.copies import export, snapshot
-from receiver.intake import pipeline
-from receiver.intake.pipeline import Places, Store, erase_ids, open_store, prepare, receive
-from receiver.intake.pipeline import rebuild as rebuild_warehouse
-from receiver.intake.pipeline import unpin as unpin_key
+from receiver.intake import operations
+from receiver.intake.commit import receive
+from receiver.intake.operations import unpin as unpin_key
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.erasure import erase_ids
+from receiver.lifecycle.rebuild import mend_clock
+from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
+from receiver.lifecycle.startup import open_store
 from receiver.questions.reader import open_file
 from receiver.questions.sanitize import make_printable
 from receiver.reports import account, instances
@@ -34,6 +38,7 @@ from receiver.server.settings import VARIABLES, address_file, places_beside, rea
 from receiver.storage import journal, tombstones, warehouse
 from receiver.storage.dead_letters import measure
 from receiver.storage.records import InUseError, Receipt
+from receiver.storage.store import Places, Store
 from receiver.storage.warehouse import snapshot_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -265,7 +270,7 @@ def mend_clock_command(warehouse: Path, landfill: Path | None, quarantine: Path 
     """
     os.umask(0o077)
     places = places_beside(warehouse, landfill, quarantine)
-    count = pipeline.mend_clock(places, datetime.now(UTC))
+    count = mend_clock(places, datetime.now(UTC))
     click.echo(f"{count} receipts lay ahead of the clock and are stamped with its time now")
 
 
@@ -435,7 +440,7 @@ def retry_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | 
     left = 0
     with open_store_there(settings.places) as store:
         for one in choose(account.list_refused(store.warehouse.con), **choice):
-            receipt = pipeline.retry(store, one, settings.limits, require_signature=settings.require_signatures)
+            receipt = operations.retry(store, one, settings.limits, require_signature=settings.require_signatures)
             left += one.became is None and (receipt is None or receipt.status == "quarantined")
             click.echo(f"{one.quarantine_no:>6}  {describe_retry(one, receipt)}")
     if left:
@@ -450,7 +455,7 @@ def drop_quarantine(warehouse: Path, landfill: Path | None, quarantine: Path | N
     with open_store_there(places_beside(warehouse, landfill, quarantine)) as store:
         chosen = choose(account.list_refused(store.warehouse.con), **choice)
         bodies = [one.body for one in chosen if one.body is not None]
-        pipeline.drop(store, bodies)
+        operations.drop(store, bodies)
     click.echo(f"dropped {len(bodies)} bodies" + (f"; {gone} were gone" if (gone := len(chosen) - len(bodies)) else ""))
 
 
@@ -539,7 +544,7 @@ def retry_dead_letters(warehouse: Path, landfill: Path | None, quarantine: Path 
     settings = read_settings(places_beside(warehouse, landfill, quarantine), "", 0, os.environ)
     with open_store_there(settings.places) as store:
         chosen = choose_letters(account.list_letters(store.warehouse.con), **choice)
-        loaded = {one.dead_letter_no for one in pipeline.revive(store, chosen, settings.limits)}
+        loaded = {one.dead_letter_no for one in operations.revive(store, chosen, settings.limits)}
     for one in chosen:
         said = "loaded" if one.dead_letter_no in loaded else f"still {one.reason}"
         click.echo(f"{one.dead_letter_no:>6}  {said}")
@@ -557,7 +562,7 @@ def drop_dead_letters(warehouse: Path, landfill: Path | None, quarantine: Path |
     """
     with open_store_there(places_beside(warehouse, landfill, quarantine)) as store:
         chosen = choose_letters(account.list_letters(store.warehouse.con), **choice)
-        pipeline.drop_letters(store, [one for one in chosen if one.event is not None])
+        operations.drop_letters(store, [one for one in chosen if one.event is not None])
     click.echo(f"dropped {len(chosen)} events")
 
 

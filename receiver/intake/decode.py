@@ -107,7 +107,9 @@ def read_instance(body: bytes) -> UUID | None:
         return None
 
 
-def read_body(body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = False) -> Batch | Report | Rejection:
+def decode_body(
+    body: bytes, limits: Limits = RECEIPT, *, require_signature: bool = False
+) -> Batch | Report | Rejection:
     """A body as what it is; whatever the bytes are, there is an answer."""
     try:
         parsed = payload.parse(body, limits)

@@ -6,10 +6,12 @@ of a report its key. Functions take a connection and the caller owns the transac
 """
 
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 import duckdb
 
-from receiver.storage import rollups
+from receiver.storage import journal, rollups, warehouse
+from receiver.storage.store import Store
 
 OLD_BATCHES = "CREATE OR REPLACE TEMP TABLE old_batches AS SELECT batch_no FROM batches WHERE received_at < $before"
 
@@ -72,3 +74,35 @@ def expire_reports(con: duckdb.DuckDBPyConnection, before: date, at: datetime) -
     con.execute(FORGET_REPORTS, {"before": before, "at": at.astimezone(UTC).replace(tzinfo=None)})
     ((reports,),) = con.execute("DELETE FROM reports WHERE received_at < $before", {"before": before}).fetchall()
     return int(reports)
+
+
+class Gone(NamedTuple):
+    """What time took away at once."""
+
+    events: int = 0
+    reports: int = 0
+    bodies: int = 0
+    landfill_days: int = 0
+    dead_letters: int = 0
+
+
+def tidy(store: Store) -> Gone:
+    """Remove events, reports, quarantined bodies and landfill files past their days."""
+    now = store.clock()
+    places, con = store.places, store.warehouse.con
+    bodies = store.quarantine.expire(places.quarantine_days, now)
+    warehouse.forget_bodies(con, bodies)
+    events = reports = letters = 0
+    with warehouse.transaction(con):
+        if places.event_days is not None:
+            letters = expire_dead_letters(con, days_before(now, places.event_days))
+            events = expire_events(con, days_before(now, places.event_days), now)
+        if places.report_days is not None:
+            reports = expire_reports(con, days_before(now, places.report_days), now)
+    files = journal.expire(store.landfill, places.landfill_days, now.date()) if places.landfill_days else []
+    return Gone(events, reports, len(bodies), len(files), letters)
+
+
+def days_before(now: datetime, days: int) -> date:
+    """The day so many days ago, or the first that there is."""
+    return date.fromordinal(max(1, now.astimezone(UTC).toordinal() - days))

@@ -30,7 +30,7 @@ from penpot_telemetry.wire.limits import AT_WORK, MIB
 from receiver.copies.snapshot import SnapshotError
 from receiver.dashboard import pages
 from receiver.intake.decode import Batch, read_instance
-from receiver.intake.pipeline import Job, Store, UnavailableError, prepare
+from receiver.intake.prepare import Job, prepare
 from receiver.reports import account, instances
 from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.server.auth import Guard
@@ -41,6 +41,7 @@ from receiver.server.rate_limit import Rates
 from receiver.server.settings import Settings
 from receiver.server.writer import Writer
 from receiver.storage.records import Receipt
+from receiver.storage.store import Store, UnavailableError
 from receiver.storage.warehouse import snapshot_of
 
 log = structlog.get_logger("receiver")

@@ -20,10 +20,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from penpot_telemetry.errors import ConfigError
-from receiver.intake.pipeline import Found, Store, open_store
+from receiver.lifecycle.startup import open_store
 from receiver.server.app import create_app
 from receiver.server.auth import require_token
 from receiver.server.settings import Settings, address_file
+from receiver.storage.store import Found, Store
 
 log = structlog.get_logger("receiver")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver.intake.pipeline import Places
 from receiver.server.auth import Access, read_access
+from receiver.storage.store import Places
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,12 @@ import duckdb
 import structlog
 
 from penpot_telemetry.wire.limits import TRANSACTION
-from receiver.intake.pipeline import Job, Store, UnavailableError, make_sound, receive, tidy
+from receiver.intake.commit import receive
+from receiver.intake.prepare import Job
+from receiver.lifecycle.retention import tidy
+from receiver.lifecycle.startup import make_sound
 from receiver.storage.records import Receipt
+from receiver.storage.store import Store, UnavailableError
 
 TOGETHER = 16
 ROLL_UP_EVENTS, ROLL_UP_SECONDS = 200_000, 2.0

@@ -17,7 +17,7 @@ BATCHES = [name for name in COSTLY if not name.startswith("a report")]
 MEASURE = """
 import sys
 from pathlib import Path
-from receiver.intake.pipeline import prepare
+from receiver.intake.prepare import prepare
 
 def peak():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]

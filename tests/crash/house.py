@@ -17,12 +17,13 @@ from uuid import UUID
 
 import msgspec
 
-from receiver.intake import pipeline
-from receiver.intake.pipeline import Places, Store
+from receiver.intake import commit, decide, prepare
+from receiver.lifecycle import rebuild, startup
 from receiver.reports import account
 from receiver.server.settings import places_beside
 from receiver.storage import warehouse
 from receiver.storage.records import Receipt
+from receiver.storage.store import Places, Store
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class House:
         self._open()
 
     def _open(self) -> None:
-        self.store = pipeline.open_store(self.places)
+        self.store = startup.open_store(self.places)
         self.store.clock = lambda: self.now or datetime.now(UTC)
 
     def restart(self) -> None:
@@ -49,7 +50,7 @@ class House:
 
     def receive(self, bodies: Sequence[bytes]) -> list[Receipt]:
         """Bodies that arrive together, in one transaction."""
-        return pipeline.receive(self.store, [pipeline.prepare(body) for body in bodies])
+        return commit.receive(self.store, [prepare.prepare(body) for body in bodies])
 
     def take(self, body: bytes) -> tuple[int, bytes]:
         """One body, and the answer to it."""
@@ -58,16 +59,16 @@ class House:
 
     def die_before_commit(self, body: bytes) -> None:
         """Have a body in the landfill and its rows in a transaction that never ends, and start again."""
-        plans = pipeline.decide(self.store, [pipeline.prepare(body)])
-        positions = pipeline.append_records(self.store, plans)
-        pipeline.load_plans(self.store, plans, positions)
+        plans = decide.decide(self.store, [prepare.prepare(body)])
+        positions = commit.append_records(self.store, plans)
+        commit.load_plans(self.store, plans, positions)
         warehouse.roll_back(self.store.warehouse.con)
         self.restart()
 
     def rebuild(self) -> None:
         """Make the warehouse anew from the landfill, and go on with it."""
         self.store.close()
-        pipeline.rebuild(self.places)
+        rebuild.rebuild(self.places)
         self._open()
 
     @property

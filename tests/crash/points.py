@@ -43,10 +43,10 @@ RECEIVER: Mapping[str, Point] = {
     "landfill: record torn": Point("os:pwrite", "torn"),
     "landfill: not synced": Point("receiver.storage.journal:Landfill.sync", "before"),
     "landfill: synced": Point("receiver.storage.journal:Landfill.sync", "after"),
-    "rows in, before the commit": Point("receiver.intake.pipeline:commit", "before"),
-    "committed, before the answer": Point("receiver.intake.pipeline:commit", "after"),
-    "replay: begun": Point("receiver.intake.pipeline:replay_together", "before", "replay"),
-    "replay: committed": Point("receiver.intake.pipeline:replay_together", "after", "replay"),
+    "rows in, before the commit": Point("receiver.intake.commit:commit", "before"),
+    "committed, before the answer": Point("receiver.intake.commit:commit", "after"),
+    "replay: begun": Point("receiver.lifecycle.recovery:replay_together", "before", "replay"),
+    "replay: committed": Point("receiver.lifecycle.recovery:replay_together", "after", "replay"),
 }
 
 STATEMENTS = frozenset({"before a statement", "after a statement"})

@@ -21,7 +21,9 @@ from penpot_telemetry.simulate import Batch, Faults, Fleet, FleetSpec, Senders
 from penpot_telemetry.simulate.habits import Release
 from penpot_telemetry.simulate.truth import SILENCE, Truth
 from penpot_telemetry.wire.payload import build_events
-from receiver.intake.pipeline import open_store, prepare, receive
+from receiver.intake.commit import receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.startup import open_store
 from receiver.questions.reader import OpenWarehouse, open_warehouse
 from receiver.server.settings import places_beside
 from receiver.storage import rollups

@@ -22,10 +22,16 @@ from penpot_telemetry.wire import batch, payload, signature
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword
 from receiver.cli.main import find_account
-from receiver.intake.pipeline import Places, erase_id, open_store, prepare, rebuild, receive, unpin
+from receiver.intake.commit import receive
+from receiver.intake.operations import unpin
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.erasure import erase_id
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Account, content_digest
 from receiver.server.settings import places_beside
 from receiver.storage import journal, tombstones
+from receiver.storage.store import Places
 from receiver.storage.tombstones import Scope
 from receiver.storage.warehouse import connect, snapshot_of
 from tests.integration.receiving import (
@@ -403,9 +409,9 @@ main(sys.argv[5:], prog_name="python -m receiver")
 """
 
 MOMENTS = [
-    ("receiver.lifecycle.erasure", "remove_bodies", "after", 1),
+    ("receiver.lifecycle.redaction", "remove_bodies", "after", 1),
     ("receiver.storage.journal", "rewrite", "after", 3),
-    ("receiver.lifecycle.erasure", "erase_rows", "after", 2),
+    ("receiver.lifecycle.redaction", "erase_rows", "after", 2),
     ("receiver.storage.warehouse", "replace_database", "before", 1),
     ("receiver.storage.warehouse", "write_anew", "after", 1),
 ]

@@ -19,7 +19,7 @@ from penpot_telemetry import outbox, pipeline, store
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload
-from receiver.intake.pipeline import Store, UnavailableError
+from receiver.storage.store import Store, UnavailableError
 from tests.conftest import make_events, names_of
 from tests.crash.house import Answer, Front, House, open_front
 from tests.integration.receiving import ask, body_of, command, penpots_body, rows, running

@@ -18,10 +18,11 @@ from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.batch import encode_events
-from receiver.intake import decode
-from receiver.intake import pipeline as receiving_pipeline
+from receiver.intake import commit, decode, operations
+from receiver.lifecycle.erasure import erase_id
 from receiver.reports.instances import Instance, list_instances
 from receiver.storage import journal
+from receiver.storage.store import UnavailableError
 from tests.conftest import NOON, make_events, names_of
 from tests.crash.house import Front, House, open_front
 from tests.integration.receiving import INSTANCE, command, legacy_report, penpots_body, rows, running
@@ -73,7 +74,7 @@ def pinned(house: House) -> str | None:
 
 
 def unpin(house: House) -> str | None:
-    return receiving_pipeline.unpin(house.store, INSTANCE)
+    return operations.unpin(house.store, INSTANCE)
 
 
 def shown(key: bytes) -> str:
@@ -116,7 +117,7 @@ def test_the_first_key_of_a_sender_stays_until_it_is_unpinned(
     assert pinned(house) == shown(ALICE)
     instance_id = outbox.read_state(conn).instance_id
     assert instance_id is not None
-    assert receiving_pipeline.unpin(house.store, instance_id) == shown(ALICE)
+    assert operations.unpin(house.store, instance_id) == shown(ALICE)
     assert ship(6, MALLORY) == []
     pipeline.record_events(conn, make_events(1, start=7), shipping)
     assert "bad-signature" in str(pipeline.run_pass(conn, replace(shipping, signing_key=ALICE)).failure)
@@ -221,10 +222,10 @@ FORGERIES: dict[str, Any] = {
 def test_a_forged_body_is_told_by_its_signature_before_it_is_decoded(field: str) -> None:
     body = json.loads(signed_body(1, ALICE)) | {field: FORGERIES[field]}
     body["digest"] = payload.digest_events(body["events"])
-    found = decode.read_body(json.dumps(body).encode())
+    found = decode.decode_body(json.dumps(body).encode())
     assert isinstance(found, decode.Rejection)
     assert found.reason == "bad-signature"
-    assert isinstance(decode.read_body(signed_body(1, ALICE)), decode.Batch)
+    assert isinstance(decode.decode_body(signed_body(1, ALICE)), decode.Batch)
 
 
 def test_a_report_is_nobodys_where_a_key_is_pinned_and_its_bytes_are_not_kept(house: House) -> None:
@@ -251,8 +252,8 @@ def test_a_pin_and_the_word_to_drop_it_outlive_a_crash_before_the_commit(
         def fail(_: object) -> None:
             raise OSError("no room")
 
-        broken.setattr(receiving_pipeline, "commit", fail)
-        with pytest.raises(receiving_pipeline.UnavailableError):
+        broken.setattr(commit, "commit", fail)
+        with pytest.raises(UnavailableError):
             unpin(house)
     house.restart()
     assert pinned(house) is None
@@ -283,7 +284,7 @@ def test_an_instance_that_is_erased_takes_its_pin_along(house: House) -> None:
     unpin(house)
     outcomes(house, signed_body(3, ALICE))
     house.store.close()
-    receiving_pipeline.erase_id(house.places, "instance", INSTANCE)
+    erase_id(house.places, "instance", INSTANCE)
     house.now = None  # an erasure is stamped by the clock of the machine
     house.restart()
     before = house.digest

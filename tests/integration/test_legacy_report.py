@@ -186,7 +186,7 @@ def test_the_receiver_takes_the_report(penpot: PenpotDatabase) -> None:
     with connect(penpot.owner) as conn:
         fill(conn)
         add_events(conn)
-    report = decode.read_body(legacy_report.build_report(read(penpot.telemetry), "2.17.0", INSTANCE_ID))
+    report = decode.decode_body(legacy_report.build_report(read(penpot.telemetry), "2.17.0", INSTANCE_ID))
     assert isinstance(report, decode.Report)
     assert report.instance_id == INSTANCE_ID
     assert {key: value for key, value in report.stats.items() if key.startswith(("total-", "avg-", "max-"))} == {

@@ -17,11 +17,16 @@ from click.testing import CliRunner
 
 import receiver
 from receiver.cli.main import main
-from receiver.intake.pipeline import Store, open_store, prepare, rebuild, receive, tidy
+from receiver.intake.commit import receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.retention import tidy
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
 from receiver.server.settings import places_beside
 from receiver.storage import rollups
 from receiver.storage.records import Receipt
+from receiver.storage.store import Store
 from receiver.storage.warehouse import snapshot_of
 from tests.integration.receiving import (
     DAY,

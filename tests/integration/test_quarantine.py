@@ -13,13 +13,17 @@ import pytest
 
 from penpot_telemetry.errors import Reason
 from penpot_telemetry.wire.limits import RECEIPT
-from receiver.intake import pipeline
+from receiver.intake import operations
+from receiver.intake.commit import commit, receive
 from receiver.intake.decode import Rejection
-from receiver.intake.pipeline import Places, Store, UnavailableError, open_store, prepare, rebuild, receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Refused, content_digest, list_refused, read_account
 from receiver.server.settings import places_beside
 from receiver.storage import warehouse
 from receiver.storage.records import Receipt
+from receiver.storage.store import Places, Store, UnavailableError
 from tests.integration.receiving import ask, body_of, command, legacy_report, rows, running
 from tests.integration.test_receiver import REFUSED
 
@@ -80,7 +84,7 @@ def test_a_retry_after_a_fix_loads_exactly_the_missing_rows(store: Store, places
     receive(store, [prepare(body_of(rows(2, 50)))])
     for_good, later = body_of(rows(4), batch_id=BATCH_ID, batch_seq=1), body_of(rows(5, 10))
     aside = refuse(store, for_good, later, b"{nope")
-    receipts = [pipeline.retry(store, one) for one in aside]
+    receipts = [operations.retry(store, one) for one in aside]
     assert receipts == [
         Receipt("accepted", 4, BATCH_ID, receipts[0].digest if receipts[0] else None),
         Receipt("accepted", 5, None, receipts[1].digest if receipts[1] else None),
@@ -102,7 +106,7 @@ def test_a_batch_that_came_by_another_way_since_is_a_duplicate(store: Store, pla
     body = body_of(rows(4), batch_id=BATCH_ID)
     (aside,) = refuse(store, body)
     receive(store, [prepare(body)])
-    receipt = pipeline.retry(store, aside)
+    receipt = operations.retry(store, aside)
     assert receipt is not None
     assert (receipt.status, receipt.events) == ("duplicate", 4)
     account = read_account(store.warehouse.con)
@@ -118,21 +122,21 @@ def test_the_same_body_twice_in_the_quarantine_is_loaded_once(store: Store, plac
     receive(store, [prepare(body, replace(RECEIPT, body=10)), prepare(body, FEW)])
     aside = list_refused(store.warehouse.con)
     assert [(one.reason, one.repeats) for one in aside] == [("too-many-events", 1), ("too-large", 0)]
-    statuses = [receipt.status for one in aside if (receipt := pipeline.retry(store, one))]
+    statuses = [receipt.status for one in aside if (receipt := operations.retry(store, one))]
     assert statuses == ["accepted", "duplicate"]
     assert_rebuilt_the_same(store, places)
 
 
 def test_what_still_cannot_be_read_stays_with_the_reason_of_today(store: Store, places: Places) -> None:
     (aside,) = refuse(store, body_of(rows(4), batch_id=BATCH_ID, batch_seq=7))
-    receipt = pipeline.retry(store, aside, replace(RECEIPT, body=10))
+    receipt = operations.retry(store, aside, replace(RECEIPT, body=10))
     assert receipt is not None
     assert (receipt.status, receipt.reason) == ("quarantined", "too-large")
     (renewed,) = list_refused(store.warehouse.con)
     assert (renewed.reason, renewed.quarantine_no, renewed.body) == ("too-large", aside.quarantine_no, aside.body)
     assert read_account(store.warehouse.con).quarantine == {"too-large": 1}
     assert names(store) == {aside.body}
-    receipt = pipeline.retry(store, renewed)
+    receipt = operations.retry(store, renewed)
     assert receipt is not None
     assert receipt.status == "accepted"
     assert_rebuilt_the_same(store, places)
@@ -141,7 +145,7 @@ def test_what_still_cannot_be_read_stays_with_the_reason_of_today(store: Store, 
 def test_a_retry_that_changes_nothing_writes_nothing(store: Store) -> None:
     (aside,) = refuse(store, b"{nope")
     before, position = tables(store.warehouse.con), store.landfill.position
-    assert pipeline.retry(store, aside) == Receipt("quarantined", 0, reason="not-json")
+    assert operations.retry(store, aside) == Receipt("quarantined", 0, reason="not-json")
     assert (tables(store.warehouse.con), store.landfill.position) == (before, position)
 
 
@@ -149,7 +153,7 @@ def test_a_used_batch_id_stays_used(store: Store, places: Places) -> None:
     receive(store, [prepare(body_of(rows(2), batch_id=BATCH_ID))])
     receive(store, [prepare(body_of(rows(3), batch_id=BATCH_ID))])
     (aside,) = list_refused(store.warehouse.con)
-    receipt = pipeline.retry(store, aside)
+    receipt = operations.retry(store, aside)
     assert receipt is not None
     assert (receipt.status, receipt.reason) == ("quarantined", "id-reused")
     assert list_refused(store.warehouse.con) == [aside]
@@ -165,7 +169,7 @@ def test_a_report_is_one_of_the_day_on_which_it_came(store: Store, places: Place
     (aside,) = list_refused(store.warehouse.con)
     day_after = store.clock().replace(year=store.clock().year + 1)
     store.clock = lambda: day_after
-    receipt = pipeline.retry(store, aside)
+    receipt = operations.retry(store, aside)
     assert receipt is not None
     assert receipt.status == "duplicate"
     assert_rebuilt_the_same(store, places)
@@ -183,14 +187,14 @@ def test_rows_that_the_database_will_not_take_put_the_body_back(
         apply(*of)
 
     monkeypatch.setattr(warehouse, "apply", fail)
-    receipt = pipeline.retry(store, aside)
+    receipt = operations.retry(store, aside)
     assert receipt is not None
     assert (receipt.status, receipt.reason) == ("quarantined", "bad-fressian")
     monkeypatch.undo()
     (renewed,) = list_refused(store.warehouse.con)
     assert "ana" not in renewed.message
     assert names(store) == {aside.body}
-    receipt = pipeline.retry(store, renewed)
+    receipt = operations.retry(store, renewed)
     assert receipt is not None
     assert receipt.status == "accepted"
     assert_rebuilt_the_same(store, places)
@@ -205,14 +209,14 @@ def test_a_retry_that_fails_on_the_way_can_be_made_again(
     def fail(*_: object) -> None:
         raise OSError("disk")
 
-    monkeypatch.setattr(pipeline, broken, fail)
+    monkeypatch.setattr(commit, broken, fail)
     with pytest.raises(UnavailableError):
-        pipeline.retry(store, aside)
+        operations.retry(store, aside)
     monkeypatch.undo()
     assert names(store) == {aside.body}
     store.close()
     with open_store(places) as again:  # which finds what the landfill has and the warehouse has not
-        receipt = pipeline.retry(again, list_refused(again.warehouse.con)[0])
+        receipt = operations.retry(again, list_refused(again.warehouse.con)[0])
         if broken == "append_records":
             assert receipt is not None
             assert receipt.status == "accepted"
@@ -227,7 +231,7 @@ def test_a_body_whose_file_is_gone_is_not_kept(store: Store) -> None:
     (aside,) = refuse(store, body_of(rows(4)))
     assert aside.body is not None
     (store.places.quarantine / aside.body).unlink()
-    assert pipeline.retry(store, aside) is None
+    assert operations.retry(store, aside) is None
     assert list_refused(store.warehouse.con)[0].body is None
 
 

@@ -16,10 +16,17 @@ import requests
 import zstandard
 
 from penpot_telemetry.wire.limits import Limits
-from receiver.intake import pipeline
-from receiver.intake.pipeline import Places, Store, erase_id, open_store, prepare, rebuild, receive, revive
+from receiver.intake import operations
+from receiver.intake.commit import receive
+from receiver.intake.operations import revive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle import retention
+from receiver.lifecycle.erasure import erase_id
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.startup import open_store
 from receiver.reports import account
 from receiver.storage.records import Receipt
+from receiver.storage.store import Places, Store
 from tests.integration.receiving import ask, command, running
 
 PENPOT = "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c22"
@@ -217,7 +224,7 @@ def test_a_kept_event_is_loaded_when_the_limit_is_higher_and_stays_so(store: Sto
 
 def test_what_is_dropped_is_dropped_after_a_rebuild_too(store: Store) -> None:
     take(store, body_of([FIRST, event(name=None), event(type=None)]))
-    pipeline.drop_letters(store, account.list_letters(store.warehouse.con)[:1])
+    operations.drop_letters(store, account.list_letters(store.warehouse.con)[:1])
     kept = [letter.event is not None for letter in account.list_letters(store.warehouse.con)]
     assert kept == [False, True]
     assert is_rebuilt(store)
@@ -247,7 +254,7 @@ def test_a_profile_leaves_no_trace_in_dead_letters_either(places: Places, was_re
     named = event(type=None, props=mapping(id=uuid(ANA)))
     with open_store(places) as store:
         take(store, body_of([FIRST, hers, event(), named, event(source=None)]))
-        pipeline.drop_letters(store, account.list_letters(store.warehouse.con)[1:2])
+        operations.drop_letters(store, account.list_letters(store.warehouse.con)[1:2])
         if was_revived:
             assert len(revive(store, account.list_letters(store.warehouse.con), Limits(word=300))) == 1
     erasure = erase_id(places, "profile", ANA)
@@ -282,9 +289,9 @@ def test_what_is_kept_of_an_event_goes_after_its_days(places: Places) -> None:
         store.clock = lambda: datetime(2026, 7, 25, tzinfo=UTC)
         take(store, body_of([FIRST, event(name=None)]))
         store.clock = lambda: datetime(2026, 7, 25, tzinfo=UTC) + timedelta(days=10)
-        assert pipeline.tidy(store).dead_letters == 0
+        assert retention.tidy(store).dead_letters == 0
         store.clock = lambda: datetime(2026, 7, 25, tzinfo=UTC) + timedelta(days=40)
-        assert pipeline.tidy(store).dead_letters == 1
+        assert retention.tidy(store).dead_letters == 1
         assert [letter.event for letter in account.list_letters(store.warehouse.con)] == [None]
         assert account.read_account(store.warehouse.con).adds_up
 

@@ -13,14 +13,20 @@ import pytest
 
 from penpot_telemetry.errors import DatabaseError
 from receiver.frames import write_rows
-from receiver.intake import decode, pipeline
+from receiver.intake import commit, decide, decode
+from receiver.intake.commit import receive
 from receiver.intake.decode import Batch
-from receiver.intake.pipeline import Job, Places, Store, UnavailableError, open_store, prepare, rebuild, receive, tidy
+from receiver.intake.prepare import Job, prepare
+from receiver.lifecycle import recovery
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.retention import tidy
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
 from receiver.server.settings import places_beside
 from receiver.server.writer import Writer
 from receiver.storage import journal, warehouse
 from receiver.storage.records import Receipt
+from receiver.storage.store import Places, Store, UnavailableError
 from tests.integration import receiving
 from tests.integration.receiving import body_of, event, legacy_report, rows, wait_until
 
@@ -98,8 +104,8 @@ def test_rows_the_database_will_not_take_bring_down_their_own_body_only(store: S
 def test_a_record_that_cannot_be_loaded_is_counted_and_those_around_it_are_loaded(store: Store, places: Places) -> None:
     take(store, body_of(rows(1)))
     jobs = [prepare(body_of(rows(2, 10))), prepare(body_of(rows(3, 20))), unloadable()]
-    plans = pipeline.decide(store, [replace(job, carried="rows", packed=pack(job)) for job in jobs])
-    pipeline.append_records(store, plans)
+    plans = decide.decide(store, [replace(job, carried="rows", packed=pack(job)) for job in jobs])
+    commit.append_records(store, plans)
     store.close()
     with open_store(places) as again:
         assert (again.found.replayed, again.found.unloadable) == (3, 1)
@@ -148,7 +154,7 @@ def test_a_defect_of_the_reader_puts_the_body_aside_instead_of_asking_for_it_aga
     def fail(*_: object, **__: object) -> None:
         raise IndexError("with ana@example.org in it")
 
-    monkeypatch.setattr(decode, "read_body", fail)
+    monkeypatch.setattr(decode, "decode_body", fail)
     (receipt,) = take(store, body_of(rows(1)))
     assert (receipt.status, receipt.reason) == ("quarantined", "bad-fressian")
     messages = store.warehouse.con.execute("SELECT message FROM quarantine").fetchall()
@@ -255,6 +261,6 @@ def test_a_replay_groups_records_by_the_bytes_that_they_carry(
     records = list(journal.scan(journal.path_of(places.landfill, day)))
     sizes = [journal.carried_size(record) for record in records]
     assert sizes == [len(journal.read_carried(record).encode()) for record in records]
-    assert [len(group) for group in pipeline.group_records(records)] == [5]
-    monkeypatch.setattr(pipeline, "TRANSACTION", 2 * max(sizes) - 1)
-    assert [len(group) for group in pipeline.group_records(records)] == [2, 2, 1]
+    assert [len(group) for group in recovery.group_records(records)] == [5]
+    monkeypatch.setattr(recovery, "TRANSACTION", 2 * max(sizes) - 1)
+    assert [len(group) for group in recovery.group_records(records)] == [2, 2, 1]

@@ -10,8 +10,12 @@ import pytest
 
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.payload import EventsBatch
-from receiver.intake.pipeline import Places, Store, open_store, prepare, rebuild, receive
+from receiver.intake.commit import receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.startup import open_store
 from receiver.reports import account
+from receiver.storage.store import Places, Store
 from tests.integration.receiving import INSTANCE, body_of, rows
 
 WHOLE, HALF, OTHER_HALF, QUARTER = (UUID(int=number) for number in range(1, 5))

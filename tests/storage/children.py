@@ -23,11 +23,16 @@ import duckdb
 from penpot_telemetry.errors import TelemetryError
 from receiver.cli import main as cli
 from receiver.copies import snapshot
-from receiver.intake import pipeline
-from receiver.intake.pipeline import Places, Store, open_store, prepare, receive
+from receiver.intake import commit, decide
+from receiver.intake.commit import receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle import erasure, retention
+from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
 from receiver.server.settings import places_beside
 from receiver.storage import warehouse
+from receiver.storage.store import Places, Store, UnavailableError
 from tests.integration.receiving import body_of, legacy_report, rows
 from tests.storage.faults import Connection, Counter, install
 
@@ -71,7 +76,7 @@ def append_only(folder: str, first: int, count: int) -> dict[str, Any]:
     """Batches that are in the journal and were never committed."""
     with at(open_store(places_in(folder)), NOW + timedelta(days=1, hours=1)) as store:
         jobs = [prepare(batch_of(number)) for number in range(first, first + count)]
-        pipeline.append_records(store, pipeline.decide(store, jobs))
+        commit.append_records(store, decide.decide(store, jobs))
         os._exit(0)
 
 
@@ -101,7 +106,7 @@ def look(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 def rebuild(folder: str) -> dict[str, Any]:
     """The operator's remedy."""
-    found = pipeline.rebuild(places_in(folder))
+    found = rebuild_warehouse(places_in(folder))
     with closing(warehouse.connect(Path(folder) / "w.duckdb", read_only=True)) as con:
         return look(con) | {"damaged": found.damaged_bytes}
 
@@ -114,11 +119,11 @@ def do_receive(places: Places, answered: Callable[[int], None]) -> None:
         for numbers in ((BATCHES,), (BATCHES + 1, BATCHES + 2)):
             try:
                 receive(store, [prepare(batch_of(number)) for number in numbers])
-            except pipeline.UnavailableError:
+            except UnavailableError:
                 continue
             for number in numbers:
                 answered(number)
-        with suppress(pipeline.UnavailableError):
+        with suppress(UnavailableError):
             receive(store, [prepare(b"nobody reads this")])
 
 
@@ -129,11 +134,11 @@ def do_open(places: Places, answered: Callable[[int], None]) -> None:
 
 def do_rebuild(places: Places, answered: Callable[[int], None]) -> None:
     del answered
-    pipeline.rebuild(places)
+    rebuild_warehouse(places)
 
 
 def do_erase(places: Places, answered: Callable[[int], None]) -> None:
-    pipeline.erase_id(places, "instance", OTHER)
+    erasure.erase_id(places, "instance", OTHER)
     answered(-1)
 
 
@@ -146,7 +151,7 @@ def do_retention(places: Places, answered: Callable[[int], None]) -> None:
     del answered
     kept = replace(places, event_days=400, report_days=1, landfill_days=3, quarantine_days=1)
     with at(open_store(kept), NOW + timedelta(days=5)) as store:
-        pipeline.tidy(store)
+        retention.tidy(store)
 
 
 OPERATIONS = {

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from penpot_telemetry.wire.limits import Limits
-from receiver.intake.decode import Batch, Rejection, Report, read_body, safe_stat
+from receiver.intake.decode import Batch, Rejection, Report, decode_body, safe_stat
 from tests.integration.receiving import body_of, rows
 
 STATS = [
@@ -53,7 +53,7 @@ VERSIONS = [
 @pytest.mark.parametrize(("sent", "stored"), VERSIONS)
 def test_a_version_that_is_none_costs_no_events(sent: object, stored: str) -> None:
     body = msgspec.json.decode(body_of(rows(3)), type=dict[str, object]) | {"version": sent}
-    found = read_body(msgspec.json.encode(body))
+    found = decode_body(msgspec.json.encode(body))
     assert isinstance(found, Batch)
     assert (found.version, found.page.frame.height) == (stored, 3)
 
@@ -69,15 +69,15 @@ def test_a_version_that_is_none_costs_no_events(sent: object, stored: str) -> No
 )
 def test_a_fault_of_the_envelope_has_its_reason_and_repeats_no_value(field: str, value: object, reason: str) -> None:
     body = msgspec.json.decode(body_of(rows(3)), type=dict[str, object]) | {field: value}
-    found = read_body(msgspec.json.encode(body))
+    found = decode_body(msgspec.json.encode(body))
     assert isinstance(found, Rejection)
     assert found.reason == reason
     assert str(value) not in found.message or isinstance(value, int)
 
 
 def test_a_limit_of_events_holds_to_the_event() -> None:
-    assert isinstance(read_body(body_of(rows(3)), Limits(events=3)), Batch)
-    found = read_body(body_of(rows(4)), Limits(events=3))
+    assert isinstance(decode_body(body_of(rows(3)), Limits(events=3)), Batch)
+    found = decode_body(body_of(rows(4)), Limits(events=3))
     assert isinstance(found, Rejection)
     assert found.reason == "too-many-events"
 
@@ -106,7 +106,7 @@ def test_the_counts_of_a_report_are_kept_and_nothing_that_names_somebody() -> No
         "referer": "taiga",
         "event-counters": counters,
     }
-    found = read_body(report(stats=stats, subscriptions=["ana@example.org"]))
+    found = decode_body(report(stats=stats, subscriptions=["ana@example.org"]))
     assert isinstance(found, Report)
     assert found.stats == {
         "total-users": 3,
@@ -120,7 +120,7 @@ def test_the_counts_of_a_report_are_kept_and_nothing_that_names_somebody() -> No
 
 
 def test_a_report_counts_a_bounded_number_of_names() -> None:
-    found = read_body(report(stats={"event-counters": {f"e-{number:04}": number for number in range(2_000)}}))
+    found = decode_body(report(stats={"event-counters": {f"e-{number:04}": number for number in range(2_000)}}))
     assert isinstance(found, Report)
     kept = found.stats["event-counters"]
     assert isinstance(kept, dict)
@@ -129,7 +129,7 @@ def test_a_report_counts_a_bounded_number_of_names() -> None:
 
 def test_a_report_without_stats_or_subscriptions_is_one() -> None:
     for body in (report(), report(subscriptions=["ana@example.org"]), report(stats={})):
-        assert isinstance(read_body(body), Report)
+        assert isinstance(decode_body(body), Report)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,6 @@ def test_a_report_without_stats_or_subscriptions_is_one() -> None:
     ],
 )
 def test_of_a_report_that_cannot_be_read_no_byte_is_kept(body: bytes) -> None:
-    found = read_body(body)
+    found = decode_body(body)
     assert isinstance(found, Rejection)
     assert not found.is_kept

@@ -11,10 +11,13 @@ import pytest
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.wire.limits import TRANSACTION
 from receiver import open_warehouse
+from receiver.intake.commit import receive
 from receiver.intake.decode import Batch
-from receiver.intake.pipeline import Places, open_store, prepare, receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.startup import open_store
 from receiver.server.writer import Writer
 from receiver.storage import rollups
+from receiver.storage.store import Places
 from receiver.storage.warehouse import Warehouse
 from tests.integration.receiving import body_of, rows
 

@@ -1,0 +1,105 @@
+"""A new warehouse from everything in the journal, in the old one's place."""
+
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from msgspec import structs
+
+from penpot_telemetry.errors import DatabaseError
+from receiver.lifecycle import redaction
+from receiver.lifecycle.erasure import purge
+from receiver.lifecycle.recovery import replay
+from receiver.storage import journal, tombstones, warehouse
+from receiver.storage.journal import Entry, Record
+from receiver.storage.store import TICK, Found, Places
+from receiver.storage.warehouse import Warehouse
+
+
+def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
+    """A new warehouse from everything in the landfill folder, however the files are called, in the old one's place.
+
+    Records are sorted by the time of receipt and each is taken once, so neither order nor copies matter. Raises
+    DatabaseError, and leaves the old warehouse as it was, when that one is in use or holds what the landfill does not.
+    An old warehouse that cannot be read is kept under another name.
+    """
+    new = rebuilding(places)
+    warehouse.remove_database(new)
+    with journal.locked(places.landfill):
+        stones = tombstones.read(places.tombstones)
+        redaction.remove_bodies(places.quarantine, stones.bodies)
+        purged = purge(places.landfill, tombstones.index(stones, stones.erasures))
+        index, repeated, damaged = index_landfill(places.landfill)
+        with Warehouse(new) as built:
+            aside = journal.list_aside(places.landfill)
+            kept = [entry for entry in index if str(entry.delivery_id) in aside]
+            tried = [entry for entry in index if str(entry.delivery_id) not in aside]
+            unloadable = len(kept) + replay(built, journal.read_index(tried))
+            missing = warehouse.count_missing(built.con, places.warehouse)
+            lost = [name for name in warehouse.list_bodies(built.con) if not (places.quarantine / name).exists()]
+            warehouse.forget_bodies(built.con, lost)
+            warehouse.set_floor(built.con, journal.end_of(places.landfill))
+            warehouse.set_erased(built.con, stones.latest)
+        if missing and not allow_loss:
+            warehouse.remove_database(new)
+            raise DatabaseError(
+                f"{places.warehouse} holds {missing} batches and reports that the landfill does not: "
+                "nothing was changed; rebuild with --allow-loss to go on without them"
+            )
+        old = warehouse.keep_unreadable(places.warehouse) if missing is None else None
+        warehouse.replace_database(places.warehouse, new)
+    damaged += purged.damaged_bytes
+    return Found(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
+
+
+def rebuilding(places: Places) -> Path:
+    """Where a warehouse is rebuilt before it takes the place of the old one."""
+    return places.warehouse.with_name(places.warehouse.name + ".rebuilding")
+
+
+def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
+    """Every record of a folder once, by time of receipt; how many were repeats; how many bytes were no record."""
+    entries: dict[UUID, Entry] = {}
+    repeated = damaged = 0
+    for path in sorted(folder.rglob("*" + journal.SUFFIX)):
+        for found in journal.scan_past_damage(path):
+            if not isinstance(found, Record):
+                journal.keep_beside(found, journal.TORN if found.is_torn else journal.DAMAGED)
+                damaged += found.size
+            elif found.header.delivery.id in entries:
+                repeated += 1
+            else:
+                delivery = found.header.delivery
+                entries[delivery.id] = Entry(delivery.received_at, delivery.id, path, found.start)
+    return sorted(entries.values()), repeated, damaged
+
+
+def mend_clock(places: Places, now: datetime) -> int:
+    """Stamp the receipts that lie ahead of the clock with `now`, in their order, and make the warehouse anew of that.
+
+    Returns how many they were. Cut off at any point, the same call again finishes it. A file that is named by a day to
+    come gets another name, under which a rebuild finds it. Raises DatabaseError as `rebuild` does.
+    """
+    with journal.locked(places.landfill):
+        index, _, _ = index_landfill(places.landfill)
+        ahead = [entry for entry in index if entry.received_at > now]
+        last = max((entry.received_at for entry in index if entry.received_at <= now), default=now)
+        first = max(last + TICK, now - len(ahead) * TICK)
+        stamps = {entry.delivery_id: first + number * TICK for number, entry in enumerate(ahead)}
+
+        def change(record: Record) -> bytes | None:
+            delivery = record.header.delivery
+            if delivery.id not in stamps:
+                return None
+            stamped = structs.replace(delivery, received_at=stamps[delivery.id])
+            return journal.pack_record(stamped, record.header.carried, journal.read_packed(record))
+
+        for path in sorted({entry.path for entry in ahead}):
+            journal.rewrite(path, change, keep_damage=True)
+        for day in journal.list_days(places.landfill):
+            if day > now.date():
+                path = journal.path_of(places.landfill, day)
+                path.rename(path.with_name("ahead-" + path.name))
+        journal.sync_folder(places.landfill)
+    rebuild(places)
+    return len(ahead)
