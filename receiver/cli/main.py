@@ -21,9 +21,9 @@ from receiver.cli.ask import ask
 from receiver.copies import export, snapshot
 from receiver.intake import operations
 from receiver.intake.commit import receive
+from receiver.intake.operations import erase_ids
 from receiver.intake.operations import unpin as unpin_key
 from receiver.intake.prepare import prepare
-from receiver.lifecycle.erasure import erase_ids
 from receiver.lifecycle.rebuild import mend_clock
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store

@@ -49,6 +49,11 @@ class Places:
         """The file that knows what was erased: `telemetry.duckdb` → `telemetry.erased.json`."""
         return self.warehouse.with_suffix(".erased.json")
 
+    @property
+    def rebuilding(self) -> Path:
+        """Where a warehouse is rebuilt before it takes the place of the old one."""
+        return self.warehouse.with_name(self.warehouse.name + ".rebuilding")
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
