@@ -16,7 +16,7 @@ from psycopg import Connection
 from benchmarks.codec import make_rows, read_sample
 from benchmarks.intake import serve
 from benchmarks.measure import Row, alone, interleave, pairs
-from penpot_telemetry import embedded, outbox, pipeline, store
+from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.events import AuditEvent
 from penpot_telemetry.simulate import demo_fleet
@@ -32,9 +32,9 @@ def open_database() -> Iterator[Mapping[str, str]]:
     with TemporaryDirectory(prefix="bench-") as folder:
         Path(folder).chmod(0o755)  # root's server runs as another user
         with embedded.serve(Path(folder)) as server:
-            with store.connect(server) as conn:
-                store.create_table(conn)
-                outbox.ensure_schema(conn)
+            with connection.connect(server) as conn:
+                audit_log.create_table(conn)
+                schema.ensure_schema(conn)
                 fill_sample(conn)
             yield server
 
@@ -206,7 +206,7 @@ def measure_memory(conn: Connection, database: Mapping[str, str], rounds: int, *
 def ship_and_weigh(url: str, database: Mapping[str, str]) -> float:
     """MiB that a pass needed beyond what the process had when it was connected and ready."""
     settings = settings_for(database, url)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         before = weigh("VmRSS")
         report = pipeline.run_pass(conn, settings)
     if report.failure or not report.shipped:
@@ -222,7 +222,7 @@ def weigh(field: str) -> float:
 
 def measure(rounds: int, *, quick: bool) -> list[Row]:
     """The rows of the sender."""
-    with open_database() as database, store.connect(database) as conn:
+    with open_database() as database, connection.connect(database) as conn:
         return [
             *measure_ship(conn, database, rounds, quick=quick),
             measure_record(conn, database, rounds, quick=quick),

@@ -1,94 +1,144 @@
-"""The account, held against the rows of `audit_log` by their ids.
+"""The sender's account: one row of numbers, and the ids of the rows that entered and left what waits.
 
-What entered and was not taken by the sender must be there. Whatever else is there was written by Penpot and enters
-now; whatever is not there any more was deleted by somebody else and is missing. So the account is exact with other
-writers and deleters at work at every moment, and nothing in it is a difference of two counts.
+Each function is one step that its caller puts into a transaction together with what happens to `audit_log`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
 
 from psycopg import Connection
+from psycopg.rows import class_row
 
-from penpot_telemetry import outbox
-from penpot_telemetry.events import SHIPPED_SOURCES
-from penpot_telemetry.rows import ID_BYTES
-
-_KNOWN = """
-known AS MATERIALIZED (
-    SELECT id FROM (
-        SELECT unnest(ids) AS id, 1 AS n FROM penpot_telemetry.entered
-        UNION ALL SELECT unnest(ids), -1 FROM penpot_telemetry.taken
-    ) moves GROUP BY id HAVING sum(n) > 0
-)
-"""
-_PRESENT = """
-present AS MATERIALIZED (
-    SELECT a.id, a.created_at FROM audit_log a
-    WHERE a.source = ANY(%(sources)s)
-      AND NOT EXISTS (SELECT FROM penpot_telemetry.outbox o, unnest(o.row_ids) f(id) WHERE f.id = a.id)
-)
-"""
-_OBSERVE = f"""
-WITH {_KNOWN}, {_PRESENT}, compared AS (
-    SELECT count(*) FILTER (WHERE k.id IS NULL) AS adopted, count(*) FILTER (WHERE p.id IS NULL) AS missing
-    FROM known k FULL JOIN present p USING (id)
-)
-SELECT adopted, missing, (SELECT count(*) FROM present),
-       (SELECT coalesce(string_agg(uuid_send(p.id), '' ORDER BY p.created_at, p.id), '') FROM present p
-        WHERE NOT EXISTS (SELECT FROM penpot_telemetry.segment s, unnest(s.row_ids) w(id) WHERE w.id = p.id))
-FROM compared
-"""  # noqa: S608  our own constants
-_OBSERVE_FRESH = """
-WITH present AS (SELECT id, created_at FROM audit_log WHERE source = ANY(%(sources)s))
-SELECT count(*), 0, count(*), coalesce(string_agg(uuid_send(id), '' ORDER BY created_at, id), '') FROM present
-"""
-"""In a database that no sender has seen yet: all rows were written by Penpot."""
-
-_RENEW = f"""
-WITH {_PRESENT} INSERT INTO penpot_telemetry.entered (ids) SELECT array_agg(id) FROM present HAVING count(*) > 0
-"""  # noqa: S608  our own constant
-_FORGET = """
-WITH entered AS (DELETE FROM penpot_telemetry.entered RETURNING recorded),
-     taken AS (DELETE FROM penpot_telemetry.taken)
-UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM entered)
-"""
+from penpot_telemetry.errors import DatabaseError
+from penpot_telemetry.wire.payload import Totals
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """What one look at `audit_log` found, in rows. `fresh`: the ids that wait to be put into a batch, oldest first.
+class State:
+    """The account since the beginning, in events. `tallied` is recorded since the sender last looked.
 
-    `adopted` rows were written by Penpot since the last look, `missing` ones were deleted by somebody else; `present`
-    counts all rows beside those of the batch under way.
+    `unread`: rows entered or were taken since then. `receipts_from` is the address that gave the last receipt,
+    `verified_seq` the last batch that both ledgers were found to agree on.
     """
 
-    adopted: int
-    missing: int
-    present: int
-    fresh: bytes
+    instance_id: UUID | None = None
+    instance_origin: str | None = None
+    next_seq: int = 1
+    recorded: int = 0
+    adopted: int = 0
+    shipped: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    missing: int = 0
+    tallied: int = 0
+    unread: bool = False
+    receipts_from: str | None = None
+    verified_seq: int = 0
+    report_sent_on: date | None = None
 
     @property
-    def waiting(self) -> int:
-        """How many rows wait to be put into a batch."""
-        return len(self.fresh) // ID_BYTES
+    def expected(self) -> int:
+        """The events that wait, by the last look at `audit_log`."""
+        return self.recorded + self.adopted - self.shipped - self.dropped - self.quarantined - self.missing
+
+    def totals(self, adopted: int = 0, missing: int = 0) -> Totals:
+        """The account as it travels with a batch, with what a look just found; its sum lacks what is missing."""
+        return Totals(
+            recorded=self.recorded + self.tallied + self.adopted + adopted,
+            shipped=self.shipped,
+            dropped=self.dropped,
+            quarantined=self.quarantined,
+            pending=max(0, self.expected + self.tallied + adopted - missing),
+        )
 
 
-def observe(conn: Connection, *, has_schema: bool = True) -> Observation:
-    """Looks, and changes nothing. The caller's transaction should see one instant (REPEATABLE READ)."""
-    parameters = {"sources": list(SHIPPED_SOURCES)}
-    with conn.cursor(binary=True) as cursor:
-        found = cursor.execute(_OBSERVE if has_schema else _OBSERVE_FRESH, parameters).fetchone()
-    assert found is not None  # noqa: S101  an aggregate has a row
-    return Observation(*found)
+_SELECT_STATE = """
+SELECT instance_id, instance_origin, next_seq, recorded, adopted, shipped, dropped, quarantined, missing,
+       (SELECT coalesce(sum(recorded), 0)::bigint FROM penpot_telemetry.entered) AS tallied,
+       EXISTS (SELECT FROM penpot_telemetry.taken)
+           OR EXISTS (SELECT FROM penpot_telemetry.entered WHERE recorded > 0) AS unread,
+       receipts_from, verified_seq, report_sent_on
+FROM penpot_telemetry.state
+"""
 
 
-def enter(conn: Connection) -> Observation:
-    """Looks, and enters what was found into the account; one step of a sender, in a snapshot."""
-    found = observe(conn)
-    state = outbox.read_state(conn)
-    if found.adopted or found.missing or state.unread:
-        conn.execute(_FORGET)
-        outbox.sum_changed(conn)
-        conn.execute(_RENEW, {"sources": list(SHIPPED_SOURCES)})
-        outbox.add(conn, adopted=found.adopted, missing=found.missing)
+def read_state(conn: Connection) -> State:
+    """The account as it stands."""
+    with conn.cursor(row_factory=class_row(State)) as cursor:
+        found = cursor.execute(_SELECT_STATE).fetchone()
+    if found is None:
+        raise DatabaseError("database: penpot_telemetry.state has no row: the schema was tampered with, restore it")
     return found
+
+
+def enter(conn: Connection, row_ids: str, recorded: int) -> None:
+    """Enters rows by id, in the transaction that stores them; `recorded` of them are new to the account."""
+    conn.execute("INSERT INTO penpot_telemetry.entered (ids, recorded) VALUES (%s::uuid[], %s)", (row_ids, recorded))
+
+
+def take(conn: Connection, row_ids: str) -> None:
+    """Notes that the sender itself took rows out of what waits."""
+    conn.execute("INSERT INTO penpot_telemetry.taken (ids) VALUES (%s::uuid[])", (row_ids,))
+
+
+_ADD = """
+UPDATE penpot_telemetry.state SET adopted = adopted + %(adopted)s, dropped = dropped + %(dropped)s,
+    quarantined = quarantined + %(quarantined)s, missing = missing + %(missing)s
+"""
+
+
+def add(conn: Connection, *, adopted: int = 0, dropped: int = 0, quarantined: int = 0, missing: int = 0) -> None:
+    """Enters events into the account, in the transaction that moves them."""
+    conn.execute(_ADD, {"adopted": adopted, "dropped": dropped, "quarantined": quarantined, "missing": missing})
+
+
+_COUNT_CHANGED = """
+INSERT INTO penpot_telemetry.changed (key, events)
+SELECT key, events FROM unnest(%s::text[], %s::bigint[]) n(key, events)
+"""
+
+
+def count_changed(conn: Connection, changed: Mapping[str, int]) -> None:
+    """Counts events by the context keys whose values were changed. Each count is a row: nobody waits for another."""
+    if changed:
+        conn.execute(_COUNT_CHANGED, (list(changed.keys()), list(changed.values())))
+
+
+_READ_CHANGED = "SELECT key, sum(events)::bigint FROM penpot_telemetry.changed GROUP BY key ORDER BY key"
+
+_SUM_CHANGED = """
+WITH counted AS (DELETE FROM penpot_telemetry.changed RETURNING key, events)
+INSERT INTO penpot_telemetry.changed SELECT key, sum(events) FROM counted GROUP BY key
+"""
+
+
+def read_changed(conn: Connection) -> Mapping[str, int]:
+    """How many events there were so far whose value under a context key was changed, by key."""
+    return dict(conn.execute(_READ_CHANGED).fetchall())
+
+
+def sum_changed(conn: Connection) -> None:
+    """One row a key again."""
+    conn.execute(_SUM_CHANGED)
+
+
+def keep_instance_id(conn: Connection, instance_id: UUID, origin: str) -> None:
+    """The id of this instance from now on."""
+    conn.execute("UPDATE penpot_telemetry.state SET instance_id = %s, instance_origin = %s", (instance_id, origin))
+
+
+def keep_receipts_from(conn: Connection, url: str) -> None:
+    """Remembers the address that gave a receipt."""
+    conn.execute("UPDATE penpot_telemetry.state SET receipts_from = %s", (url,))
+
+
+def keep_verified(conn: Connection, seq: int) -> None:
+    """Remembers the last batch on which both ledgers agree."""
+    conn.execute("UPDATE penpot_telemetry.state SET verified_seq = %s", (seq,))
+
+
+def keep_report_sent(conn: Connection, day: date) -> None:
+    """Remembers the day of the last legacy report."""
+    conn.execute("UPDATE penpot_telemetry.state SET report_sent_on = %s", (day,))

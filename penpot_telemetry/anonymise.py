@@ -45,6 +45,13 @@ def anonymise(event: AuditEvent, *, row_id: UUID | None = None, pseudonym_key: b
     )
 
 
+def check_event(event: object) -> AuditEvent:
+    """An AuditEvent as it is; raises InvalidEventError for anything else."""
+    if type(event) is AuditEvent:
+        return event
+    raise InvalidEventError("event: should be an AuditEvent")
+
+
 def read_frontend_event(
     raw: object, *, profile_id: UUID | None, ip_addr: str | None, request_at: datetime
 ) -> AuditEvent:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from penpot_telemetry.config import Settings
     from penpot_telemetry.events import AuditEvent
-    from penpot_telemetry.pipeline import Recorded
     from penpot_telemetry.status import Status
+    from penpot_telemetry.store import Recorded
 
 NAME = "penpot-telemetry"
 LISTED_REFUSALS = 100
@@ -112,9 +112,9 @@ def open_sender(*, read_only: bool = False) -> "Iterator[tuple[Settings, Connect
     if not settings.active:
         click.echo(settings.inactive_reason, err=True)
         sys.exit(0)
-    from penpot_telemetry import pipeline, store  # noqa: PLC0415
+    from penpot_telemetry.connection import database_errors, open_database  # noqa: PLC0415
 
-    with pipeline.open_database(settings, read_only=read_only) as conn, store.database_errors():
+    with open_database(settings, read_only=read_only) as conn, database_errors():
         yield settings, conn
 
 
@@ -345,7 +345,7 @@ def status(check: bool, accept_missing: bool, as_json: bool) -> None:
       penpot-telemetry status --check --json
     """
     with open_sender(read_only=not accept_missing) as (settings, conn):
-        from penpot_telemetry.quarantine import accept_missing as accept  # noqa: PLC0415
+        from penpot_telemetry.reconcile import accept_missing as accept  # noqa: PLC0415
         from penpot_telemetry.status import read_status  # noqa: PLC0415
 
         if accept_missing:
@@ -437,11 +437,12 @@ def preview(limit: int, everything: bool, as_json: bool) -> None:
       penpot-telemetry preview --all > batch.jsonl
     """
     with open_sender(read_only=True) as (settings, conn):
-        from penpot_telemetry import instance, pipeline  # noqa: PLC0415
+        from penpot_telemetry import instance, legacy_report  # noqa: PLC0415
+        from penpot_telemetry.preview import preview_page  # noqa: PLC0415
 
-        page = pipeline.preview_page(conn, settings)
+        page = preview_page(conn, settings)
         if settings.legacy_report and (shown_id := instance.show(conn, settings)) is not None:
-            body, _ = pipeline.build_legacy_report(conn, settings, shown_id.value)
+            body, _ = legacy_report.build_current_report(conn, settings, shown_id.value)
             click.echo(f"once a day a legacy report: {body.decode()}", err=True)
     if page is None:
         click.echo("nothing waits: nothing would be sent", err=True)
@@ -537,8 +538,9 @@ def list_ledger(as_json: bool = False) -> None:
     """Every batch: when, how many rows and bytes, digest, receipt."""
     with open_sender(read_only=True) as (_, conn):
         from penpot_telemetry import outbox  # noqa: PLC0415
+        from penpot_telemetry.ledger import read_ledger  # noqa: PLC0415
 
-        entries = list(outbox.read_ledger(conn))
+        entries = list(read_ledger(conn))
         frozen = outbox.fetch_page(conn)
     if as_json:
         for entry in entries:
@@ -715,9 +717,9 @@ def quarantine() -> None:
 def list_quarantine(as_json: bool) -> None:
     """The rows that were set aside: which, since when, and why."""
     with open_sender(read_only=True) as (_, conn):
-        from penpot_telemetry import outbox  # noqa: PLC0415
+        from penpot_telemetry import dead_letters  # noqa: PLC0415
 
-        rows = outbox.read_quarantine(conn)
+        rows = dead_letters.read_quarantine(conn)
     if as_json:
         for row in rows:
             click.echo(
@@ -745,7 +747,7 @@ def retry(ids: tuple[UUID, ...], everything: bool) -> None:
     """Put rows back, to be shipped by the next pass."""
     chosen = _choose(ids, everything)
     with open_sender() as (_, conn):
-        from penpot_telemetry import quarantine as dead_letters  # noqa: PLC0415
+        from penpot_telemetry import dead_letters  # noqa: PLC0415
 
         click.echo(f"put back {dead_letters.retry(conn, chosen):,} rows")
 
@@ -757,7 +759,7 @@ def drop(ids: tuple[UUID, ...], everything: bool) -> None:
     """Delete rows for good. They count as dropped."""
     chosen = _choose(ids, everything)
     with open_sender() as (_, conn):
-        from penpot_telemetry import quarantine as dead_letters  # noqa: PLC0415
+        from penpot_telemetry import dead_letters  # noqa: PLC0415
 
         click.echo(f"dropped {dead_letters.drop(conn, chosen):,} rows")
 

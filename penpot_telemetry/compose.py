@@ -15,6 +15,9 @@ from penpot_telemetry.errors import DecodeError, EncodeError
 from penpot_telemetry.wire import batch
 from penpot_telemetry.wire.batch import EventRow
 
+UNKNOWN_VERSION = "unknown"
+"""What a batch says when neither a row nor a setting names the version of its Penpot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Composed:
@@ -128,6 +131,6 @@ def _newest_version(rows: Sequence[EventRow]) -> str | None:
         except msgspec.DecodeError:
             continue
         found = context.get("~:version")
-        if isinstance(found, str) and found not in {"", "other", "unknown", "%version%"}:
+        if isinstance(found, str) and found not in {"", "other", UNKNOWN_VERSION, "%version%"}:
             return found
     return None

@@ -7,7 +7,7 @@ repeats a secret. An empty value counts as unset, as in Penpot's own compose fil
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -62,11 +62,17 @@ class Endpoint:
     token: str | None = field(default=None, repr=False)
 
     @property
-    def shows_its_secret(self) -> bool:
-        """Whether a token or a password would cross a network unencrypted."""
+    def warnings(self) -> Sequence[str]:
+        """A warning when a token or a password would cross a network unencrypted, else nothing."""
         parts = urlsplit(self.url)
         is_here = parts.hostname in {"localhost", "::1"} or str(parts.hostname).startswith("127.")
-        return bool(self.token or self.auth) and parts.scheme == "http" and not is_here
+        if not (self.token or self.auth) or parts.scheme != "http" or is_here:
+            return ()
+        return (f"the secret for {self.url} travels unencrypted: let the address begin with https",)
+
+    def needs_receipt(self, receipts: Receipts, receipts_from: str | None) -> bool:
+        """Whether only a receipt counts as success. `receipts_from`: the address that gave the last one."""
+        return receipts == "required" or (receipts == "learned" and receipts_from == self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,3 +475,12 @@ def _signing_key(get: _Reader) -> bytes | None:
         raise
     except ValueError as error:
         raise ConfigError(f"{name} holds {error}: `penpot-telemetry keygen FILE` makes one") from None
+
+
+def require_endpoint(settings: Settings) -> Endpoint:
+    """Where to send. There is no default: an address that nobody chose gets nothing."""
+    if settings.endpoint is None:
+        raise ConfigError(
+            "no receiver is named: set PENPOT_TELEMETRY_URI to its address, for example http://127.0.0.1:6070/"
+        )
+    return settings.endpoint

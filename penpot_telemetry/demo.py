@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from stamina import instrumentation
 
-from penpot_telemetry import embedded, outbox, pipeline, store
+from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
 from penpot_telemetry.config import Settings, parse_endpoint, read_settings
 from penpot_telemetry.errors import ConfigError, TelemetryError
 from penpot_telemetry.simulate import Fleet, demo_fleet
@@ -158,15 +158,15 @@ def open_penpots(fleet: Fleet, folder: Path, url: str) -> Iterator[list[Penpot]]
     base = read_settings({"PENPOT_FLAGS": "enable-telemetry", "PENPOT_TELEMETRY_DATA": str(folder / "senders")})
     base = replace(base, endpoint=parse_endpoint(url), attempts=1)
     with embedded.serve(base.data_dir) as server, ExitStack() as stack:
-        with store.connect(server) as conn:
+        with connection.connect(server) as conn:
             for instance in fleet.instances:
                 conn.execute(f"CREATE DATABASE penpot_{instance.number}".encode())
         penpots = []
         for name, instance in zip(NAMES, fleet.instances, strict=True):
             parameters: Mapping[str, str] = {**server, "dbname": f"penpot_{instance.number}"}
-            conn = stack.enter_context(store.connect(parameters))
-            store.create_table(conn)
-            outbox.ensure_schema(conn)
+            conn = stack.enter_context(connection.connect(parameters))
+            audit_log.create_table(conn)
+            schema.ensure_schema(conn)
             settings = replace(base, instance_id=instance.id, version=instance.versions[0].version)
             penpots.append(Penpot(name, settings, conn))
         yield penpots

@@ -9,7 +9,7 @@ from functools import partial
 
 from psycopg import Connection
 
-from penpot_telemetry import account, outbox, store
+from penpot_telemetry import account, audit_log, outbox, reconcile
 from penpot_telemetry.anonymise import truncate_day
 from penpot_telemetry.config import Settings
 from penpot_telemetry.lease import Lease
@@ -49,9 +49,9 @@ def find_excess(settings: Settings, present: int, page: outbox.Page | None) -> i
 
 def drop_oldest(conn: Connection, limit: int, before: datetime | None = None) -> int:
     """One step: deletes the oldest rows and counts them as dropped. To be called in a snapshot."""
-    account.enter(conn)
-    ids, count = store.delete_oldest(conn, limit, before)
+    reconcile.reconcile(conn)
+    ids, count = audit_log.delete_oldest(conn, limit, before)
     if count:
-        outbox.take(conn, ids)
-        outbox.add(conn, dropped=count)
+        account.take(conn, ids)
+        account.add(conn, dropped=count)
     return count

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from psycopg import Connection
 
-from penpot_telemetry.errors import ConfigError
+from penpot_telemetry import audit_log
+from penpot_telemetry.errors import ConfigError, DatabaseError
 
 SCHEMA = "penpot_telemetry"
 
@@ -98,3 +99,23 @@ def _missing_on_schema(conn: Connection, *, read_only: bool) -> list[str]:
     if not (read_only or may_create):
         lacking.append(f"CREATE on schema {SCHEMA}")
     return lacking
+
+
+def check_rights(conn: Connection) -> None:
+    """Raises DatabaseError when a right is missing, so that it is found before anything is sent."""
+    lacking = [right for right in missing_rights(conn) if not right.endswith("server_prop")]  # see instance.find
+    if lacking:
+        raise DatabaseError(
+            f"database: the role lacks {', '.join(lacking)}: nothing was sent; "
+            "let the owner run what `penpot-telemetry grants ROLE` prints"
+        )
+
+
+def warn_of_index(conn: Connection) -> Sequence[str]:
+    """A warning when `audit_log` lacks Penpot's index, else nothing."""
+    if audit_log.has_index(conn):
+        return ()
+    return (
+        "audit_log has no index by source and day, so each pass reads the whole table: "
+        "`penpot-telemetry grants` prints the statement that adds it",
+    )

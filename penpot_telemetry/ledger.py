@@ -1,19 +1,55 @@
-"""The sender's ledger held against the receiver's: what was acknowledged must be there, once, and nothing else."""
+"""The sender's ledger: every batch that was answered. Held against the receiver's ledger, batch by batch.
 
-from collections.abc import Iterable, Iterator, Sequence
+What was acknowledged must be at the receiver, once, and nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.rows import class_row
 
-from penpot_telemetry import outbox, store
+from penpot_telemetry import account, dead_letters, outbox, schema
 from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.connection import database_errors
 from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Entry
+from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.send import NoLedgerError, Received, fetch_received, read_duplicate_of
 
 RENEW_EVERY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One batch of the ledger."""
+
+    batch_id: UUID
+    seq: int
+    events: int
+    bytes: int
+    digest: str
+    frozen_at: datetime
+    settled_at: datetime
+    outcome: str
+    receipt: Mapping[str, object]
+
+
+_SELECT_LEDGER = """
+SELECT batch_id, seq, events, bytes, digest, frozen_at, settled_at, outcome, receipt FROM penpot_telemetry.ledger
+WHERE seq > %s ORDER BY settled_at, seq, batch_id
+"""
+
+
+def read_ledger(conn: Connection, after: int = 0) -> Iterator[Entry]:
+    """Every batch past a sequence number that was answered, in the order of the answers."""
+    with conn.cursor(row_factory=class_row(Entry)) as cursor:
+        yield from cursor.execute(_SELECT_LEDGER, (after,))
+
+
+# -- verification -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +76,8 @@ class Verification:
 
 def verify(conn: Connection, endpoint: Endpoint, settings: Settings) -> Verification:
     """The whole ledger. Raises TelemetryError when the receiver's cannot be read."""
-    with store.database_errors():
-        instance_id = (outbox.read_state(conn) if outbox.has_schema(conn) else outbox.State()).instance_id
+    with database_errors():
+        instance_id = (account.read_state(conn) if schema.has_schema(conn) else account.State()).instance_id
         if instance_id is None:
             return Verification()
         return compare(conn, fetch_received(endpoint, instance_id, settings))
@@ -53,7 +89,7 @@ def verify_new(held: Lease, endpoint: Endpoint, settings: Settings) -> Verificat
     Dead letters of a batch that arrived all the same are shipped.
     """
     conn = held.conn
-    state = outbox.read_state(conn)
+    state = account.read_state(conn)
     after = _first_seq(conn, state.verified_seq)
     if state.instance_id is None:
         return Verification()
@@ -64,18 +100,36 @@ def verify_new(held: Lease, endpoint: Endpoint, settings: Settings) -> Verificat
     except TelemetryError as error:
         return Verification(unread=str(error))
     for batch_id in found.arrived:
-        held.step(lambda: outbox.settle_arrived(conn, batch_id))  # noqa: B023  called at once
+        held.step(lambda: dead_letters.settle_arrived(conn, batch_id))  # noqa: B023  called at once
     if not found.mismatches:
-        held.step(lambda: outbox.keep_verified(conn, state.next_seq - 1))
+        held.step(lambda: account.keep_verified(conn, state.next_seq - 1))
     return found
+
+
+def verify_pass(held: Lease, endpoint: Endpoint, settings: Settings, report: PassReport) -> None:
+    """Holds the ledger against the receiver's, from the last batch on which they agreed, where there is one."""
+    state = account.read_state(held.conn)
+    is_new = report.batches or state.next_seq - 1 > state.verified_seq
+    if report.failure or not is_new or state.receipts_from != endpoint.url:
+        return
+    found = verify_new(held, endpoint, settings)
+    report.verified, report.mismatches = found.agreed, len(found.mismatches)
+    if found.mismatches:
+        first = found.mismatches[0]
+        report.failure = (
+            f"{report.mismatches:,} batches differ from the receiver's ledger, the first is {first.seq}, which "
+            f"{first.difference}: see `penpot-telemetry ledger verify`"
+        )
+    elif found.unread:
+        report.warnings.append(f"the receiver's ledger could not be read: {found.unread}")
 
 
 def _first_seq(conn: Connection, after: int) -> int:
     """Where to begin, so that a refused batch is seen of which an entry past `after` is a duplicate."""
-    named = {read_duplicate_of(entry.receipt) for entry in outbox.read_ledger(conn, after)} - {None}
+    named = {read_duplicate_of(entry.receipt) for entry in read_ledger(conn, after)} - {None}
     if not named:
         return after
-    return min([after, *(entry.seq - 1 for entry in outbox.read_ledger(conn) if entry.batch_id in named)])
+    return min([after, *(entry.seq - 1 for entry in read_ledger(conn) if entry.batch_id in named)])
 
 
 def _renewing(held: Lease, received: Iterable[Received]) -> Iterator[Received]:
@@ -91,7 +145,7 @@ def compare(conn: Connection, received: Iterable[Received], after: int = 0) -> V
     A batch in the outbox may or may not be there: its answer was lost. A refused one may have arrived all the same; the
     parts that were sent in its place are duplicates of it then.
     """
-    entries = list(outbox.read_ledger(conn, after))
+    entries = list(read_ledger(conn, after))
     sent = {entry.batch_id: entry for entry in entries if entry.outcome != "refused"}
     refused = {entry.batch_id for entry in entries if entry.outcome == "refused"}
     waiting = outbox.fetch_page(conn)

@@ -12,13 +12,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from uuid import UUID
 
 from psycopg import Connection, errors
 from psycopg.sql import SQL, Composed, Identifier
 
+from penpot_telemetry import account, send
+from penpot_telemetry.compose import UNKNOWN_VERSION
+from penpot_telemetry.config import Settings, require_endpoint
+from penpot_telemetry.connection import database_errors
 from penpot_telemetry.events import NAME, SHIPPED_SOURCES
+from penpot_telemetry.lease import Lease
+from penpot_telemetry.pass_report import PassReport
+from penpot_telemetry.send import Sent
 from penpot_telemetry.wire import payload
 
 Stat = int | Mapping[str, int]
@@ -69,6 +77,33 @@ def read_stats(conn: Connection) -> Stats:
 def build_report(stats: Stats, version: str, instance_id: UUID) -> bytes:
     """The POST body as UTF-8 JSON: a `telemetry-legacy-report` without subscriptions."""
     return payload.build_legacy_report(payload.LegacyReport(version, instance_id, dict(stats.values), ()))
+
+
+def send_report(
+    held: Lease, session: send.Session, settings: Settings, report: PassReport, version: str | None
+) -> None:
+    """Sends the counts of Penpot's tables once a day. One that fails is a warning, and tried again by the next pass."""
+    conn, today = held.conn, datetime.now(UTC).date()
+    state = account.read_state(conn)
+    if state.report_sent_on == today or state.instance_id is None:
+        return
+    body, missing = build_current_report(conn, settings, state.instance_id, version)
+    report.warnings += missing
+    answer = send.post_batch(session, require_endpoint(settings), Sent(body), settings, before=held.renew)
+    if answer.outcome == "accepted":
+        held.step(lambda: account.keep_report_sent(conn, today))
+    else:
+        report.warnings.append(f"the legacy report was not sent: {answer.reason}")
+
+
+def build_current_report(
+    conn: Connection, settings: Settings, instance_id: UUID, version: str | None = None
+) -> tuple[bytes, Sequence[str]]:
+    """The body of the report as it would be sent now, and what could not be counted."""
+    with database_errors(), snapshot(conn):
+        stats = read_stats(conn)
+    named = version or settings.version or UNKNOWN_VERSION
+    return build_report(stats, named, instance_id), stats.missing
 
 
 # -- the questions ---------------------------------------------------------------------------------------------------

@@ -8,15 +8,16 @@ load an event twice.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from psycopg import Connection
 
-from penpot_telemetry import outbox
-from penpot_telemetry.account import Observation
+from penpot_telemetry import account, dead_letters, outbox, segments
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Page, Segment
+from penpot_telemetry.outbox import Page
+from penpot_telemetry.pass_report import PassReport
+from penpot_telemetry.reconcile import Observation
 from penpot_telemetry.rows import ID_BYTES, Rows
+from penpot_telemetry.segments import Segment
 from penpot_telemetry.send import Answer
 
 BUDGET = 16
@@ -68,14 +69,14 @@ class Turns:
 
     def next(self, conn: Connection, page_rows: int) -> Turn | None:
         """The next rows, which stay where they are until `advance`."""
-        part = outbox.largest_segment(conn, self.gone) if self.has_parts else None
+        part = segments.largest_segment(conn, self.gone) if self.has_parts else None
         new = self.plan[self.at * ID_BYTES : (self.at + page_rows) * ID_BYTES]
         prefers_new = not self.accepted and self.refused >= PARTS_FIRST
         if part is not None and not (new and prefers_new):
             return Turn(part.rows, part)
         if new:
             return Turn(Rows.of_ids(new))
-        single = outbox.single_segment(conn, self.gone) if self.has_parts else None
+        single = segments.single_segment(conn, self.gone) if self.has_parts else None
         return None if single is None else Turn(single.rows, single)
 
     def copy(self) -> "Turns":
@@ -114,25 +115,20 @@ def end_turn(conn: Connection, turns: Turns, turn: Turn, read: int) -> None:
     else:
         turns.gone.append(part.position)
         if read < len(part.rows):
-            outbox.push_segment(conn, part.rows.split(read)[1], part.supersedes)
+            segments.push_segment(conn, part.rows.split(read)[1], part.supersedes)
     remove_gone(conn, turns)
 
 
 def remove_gone(conn: Connection, turns: Turns) -> None:
     """Removes the parts that had their turn, or whose rows somebody deleted."""
     if turns.gone:
-        outbox.remove_segments(conn, turns.gone)
+        segments.remove_segments(conn, turns.gone)
         turns.gone = []
 
 
-class Counts(Protocol):
-    """Where a pass counts what it puts into quarantine."""
-
-    quarantined: int
-
-
-def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns) -> str | None:
+def handle(held: Lease, page: Page, answer: Answer, report: PassReport, turns: Turns) -> str | None:
     """Splits a refused batch, or sets its only row aside, or keeps it; says why the pass must end, if it must."""
+    report.refused += 1
     turns.refused += 1
     is_worn_out = len(page.supersedes) >= WORN_OUT
     if is_worn_out or (page.event_count == 1 and turns.accepted):
@@ -155,27 +151,28 @@ def handle(held: Lease, page: Page, answer: Answer, report: Counts, turns: Turns
 def split(conn: Connection, page: Page, answer: Answer) -> None:
     """Ends a refused batch; its rows wait as two halves, the smaller one first, or as the one row that they are."""
     outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.rows.ids, 0)
+    account.enter(conn, page.rows.ids, 0)
     for part in page.rows.split(page.event_count // 2):
         if part:
-            outbox.push_segment(conn, part, [*page.supersedes, page.batch_id])
+            segments.push_segment(conn, part, [*page.supersedes, page.batch_id])
 
 
 def set_aside(conn: Connection, page: Page, answer: Answer) -> int:
     """Ends a refused batch, whose rows go into quarantine with the reason; says how many there still were."""
     outbox.refuse_page(conn, page, answer.receipt)
-    outbox.enter(conn, page.rows.ids, 0)
-    return outbox.set_aside(conn, page.rows, answer.reason, page.batch_id, [*page.supersedes, page.batch_id])
+    account.enter(conn, page.rows.ids, 0)
+    return dead_letters.set_aside(conn, page.rows, answer.reason, page.batch_id, [*page.supersedes, page.batch_id])
 
 
-def give_another_id(held: Lease, page: Page, answer: Answer, turns: Turns) -> str | None:
+def give_another_id(held: Lease, page: Page, answer: Answer, report: PassReport, turns: Turns) -> str | None:
     """Ends a batch whose id the receiver knows with other events: its rows wait for another id."""
+    report.refused += 1
     turns.reused += 1
 
     def step() -> None:
         outbox.refuse_page(held.conn, page, answer.receipt)
-        outbox.enter(held.conn, page.rows.ids, 0)
-        outbox.push_segment(held.conn, page.rows, page.supersedes)
+        account.enter(held.conn, page.rows.ids, 0)
+        segments.push_segment(held.conn, page.rows, page.supersedes)
 
     held.step(step)
     return f"{answer.reason}, again and again: is this a receiver?" if turns.reused >= REUSED else None

@@ -24,7 +24,7 @@ from penpot_telemetry.errors import BusyError, ConfigError, TelemetryError
 
 if TYPE_CHECKING:
     from penpot_telemetry.config import Settings
-    from penpot_telemetry.pipeline import Report
+    from penpot_telemetry.pass_report import PassReport
     from penpot_telemetry.status import Status
 
 SHIPPED, KEPT, BAD_CONFIG = 0, 1, 2
@@ -60,7 +60,7 @@ class PassResult:
     outcome: Outcome
     exit: int
     failure: str | None = None
-    report: "Report | None" = None
+    report: "PassReport | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,13 @@ def make_pass(settings: "Settings", output: Output, stopped: Callable[[], bool] 
         return PassResult(datetime.now(UTC), "off", SHIPPED, settings.inactive_reason)
     from stamina import instrumentation  # noqa: PLC0415  slow to import, and `--help` needs none of it
 
-    from penpot_telemetry import pipeline  # noqa: PLC0415
+    from penpot_telemetry import connection, pipeline  # noqa: PLC0415
+    from penpot_telemetry.config import require_endpoint  # noqa: PLC0415
 
     instrumentation.set_on_retry_hooks(())  # its own lines would go to stdout, between ours
     try:
-        pipeline.require_endpoint(settings)
-        with pipeline.open_database(settings) as conn:
+        require_endpoint(settings)
+        with connection.open_database(settings) as conn:
             report = pipeline.run_pass(conn, settings, progress=_Progress(output), stopped=stopped)
     except TelemetryError as error:
         busy = isinstance(error, BusyError) and not error.overdue
@@ -127,7 +128,7 @@ def make_pass(settings: "Settings", output: Output, stopped: Callable[[], bool] 
     return PassResult(datetime.now(UTC), "shipped", SHIPPED, None, report)
 
 
-def _say_work(output: Output, report: "Report") -> None:
+def _say_work(output: Output, report: "PassReport") -> None:
     output.say(
         f"shipped {report.shipped:,} events in {report.batches:,} batches; "
         f"gc dropped {report.dropped:,}; {report.pending:,} wait",
@@ -136,7 +137,7 @@ def _say_work(output: Output, report: "Report") -> None:
         output.say(f"{report.adopted:,} of the rows were written by Penpot itself")
 
 
-def _say_problems(output: Output, report: "Report") -> None:
+def _say_problems(output: Output, report: "PassReport") -> None:
     if report.dropped:
         output.say(
             f"gc dropped {report.dropped:,} of the oldest events: the receiver learns the number with the next batch",
@@ -163,7 +164,7 @@ class _Progress:
         self._overwrites = not output.timed and sys.stderr is not None and sys.stderr.isatty()
         self._next = time.monotonic() + 1.0
 
-    def __call__(self, report: "Report") -> None:
+    def __call__(self, report: "PassReport") -> None:
         now = time.monotonic()
         if now < self._next:
             return
@@ -258,12 +259,13 @@ def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
     if not settings.active:
         click.echo(settings.inactive_reason, err=True)
         return SHIPPED
-    from penpot_telemetry import pipeline  # noqa: PLC0415
+    from penpot_telemetry import connection  # noqa: PLC0415
+    from penpot_telemetry.preview import preview_page  # noqa: PLC0415
     from penpot_telemetry.status import read_status  # noqa: PLC0415
 
-    with pipeline.open_database(settings, read_only=True) as conn:
+    with connection.open_database(settings, read_only=True) as conn:
         status = read_status(conn, settings)
-        page = pipeline.preview_page(conn, settings)
+        page = preview_page(conn, settings)
     plan = {
         "pending": status.pending,
         "batches": -(-status.pending // settings.page_rows),

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 from psycopg import Connection
 
-from penpot_telemetry import account, gc, outbox, store
-from penpot_telemetry.account import Observation
+from penpot_telemetry import account, audit_log, dead_letters, gc, grants, outbox, reconcile, schema, segments
+from penpot_telemetry.account import State
 from penpot_telemetry.config import Settings
-from penpot_telemetry.outbox import State
+from penpot_telemetry.connection import database_errors
+from penpot_telemetry.reconcile import Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Status:
 
     state: State
     seen: Observation
-    days: Sequence[store.DayCount]
+    days: Sequence[audit_log.DayCount]
     room: int
     frozen: int
     waiting: int
@@ -63,32 +64,23 @@ class Status:
 
 def read_status(conn: Connection, settings: Settings) -> Status:
     """The account and the rows behind it, read in one snapshot; nothing is changed."""
-    with store.database_errors(), conn.transaction():
+    with database_errors(), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        has_schema = outbox.has_schema(conn)
-        seen = account.observe(conn, has_schema=has_schema)
+        has_schema = schema.has_schema(conn)
+        seen = reconcile.observe(conn, has_schema=has_schema)
         page = outbox.fetch_page(conn) if has_schema else None
         frozen = page.event_count if page else 0
         expiring = gc.retention_start(settings, datetime.now(UTC))
         return Status(
-            state=outbox.read_state(conn) if has_schema else State(),
+            state=account.read_state(conn) if has_schema else State(),
             seen=seen,
-            days=store.count_days(conn),
+            days=audit_log.count_days(conn),
             room=settings.cap_rows - seen.present - frozen,
             frozen=frozen,
-            waiting=outbox.count_segments(conn) if has_schema else 0,
-            set_aside=outbox.count_quarantine(conn) if has_schema else 0,
+            waiting=segments.count_segments(conn) if has_schema else 0,
+            set_aside=dead_letters.count_quarantine(conn) if has_schema else 0,
             excess=gc.find_excess(settings, seen.present, page),
-            would_expire=store.count_before(conn, expiring) if expiring else 0,
-            changed=outbox.read_changed(conn) if has_schema else {},
-            warnings=_warnings(conn),
+            would_expire=audit_log.count_before(conn, expiring) if expiring else 0,
+            changed=account.read_changed(conn) if has_schema else {},
+            warnings=grants.warn_of_index(conn),
         )
-
-
-def _warnings(conn: Connection) -> Sequence[str]:
-    if store.has_index(conn):
-        return ()
-    return (
-        "audit_log has no index by source and day, so each pass reads the whole table: "
-        "`penpot-telemetry grants` prints the statement that adds it",
-    )

@@ -1,142 +1,67 @@
-"""Every SQL statement on `audit_log`: telemetry events in, pages of rows out, rows deleted by id.
+"""Telemetry events in, rows of `audit_log` out: stored with their ids and counted, in one transaction."""
 
-Functions take a connection; the caller owns the transaction. Only rows whose source is one of those that ship are
-ever read or deleted, and an existing table is never altered.
-"""
-
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
-from importlib.resources import files
+from datetime import datetime
+from os import urandom
 from typing import cast
 from uuid import UUID
 
-import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection
 
-from penpot_telemetry.errors import ConfigError, DatabaseError
-from penpot_telemetry.events import NO_ADDRESS, SHIPPED_SOURCES, SOURCE, TelemetryEvent
-from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
-from penpot_telemetry.wire.batch import EventRow
+from penpot_telemetry import account
+from penpot_telemetry.connection import database_errors
+from penpot_telemetry.events import NO_ADDRESS, SOURCE, TelemetryEvent
 from penpot_telemetry.wire.transit import dumps_verbose
 
-PAGE_BYTES = 8 * 1024 * 1024
-"""The most text that one page is read as: a page of ordinary rows has 3 MiB, and a body may have 16 MiB as base64."""
 
-OLDEST_SERVER = 140_000
-"""The oldest release of Postgres that its community keeps up."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that was not recorded: its place in what was given, and why. Never what it held."""
 
-COLUMNS = frozenset(
-    {"id", "name", "type", "created_at", "profile_id", "ip_addr", "props", "tracked_at", "source", "context"}
-)
-
-# -- connection and table --------------------------------------------------------------------------------------------
+    index: int
+    reason: str
 
 
-NEEDS = {"client_encoding": "UTF8"}
-"""What every connection asks for, whatever the database or the environment says."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How many events were stored, and which were refused."""
 
-_SESSION = "SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET standard_conforming_strings = on"
-"""A pooler in transaction mode follows a client in just these settings, so they hold behind one too."""
-
-
-@contextmanager
-def connect(parameters: Mapping[str, str]) -> Iterator[Connection]:
-    """An autocommit connection in UTC. Whatever Postgres objects to inside the block is a DatabaseError."""
-    chosen = {"connect_timeout": "10", "application_name": "penpot-telemetry", **parameters, **NEEDS}
-    with database_errors(), psycopg.connect(**chosen, autocommit=True, prepare_threshold=None) as conn:  # type: ignore[arg-type]
-        conn.execute(_SESSION)
-        yield conn
+    accepted: int
+    refused: Sequence[Refusal] = ()
 
 
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """Says in one line what Postgres objects to and what to do. Never repeats a value of a row."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise DatabaseError(_explain(error)) from None
+def random_ids() -> Iterator[UUID]:
+    """Version-4 uuids without end; the system is asked once for a thousand."""
+    while True:
+        block = urandom(16 * 1024)
+        for start in range(0, len(block), 16):
+            yield UUID(bytes=block[start : start + 16], version=4)
 
 
-_REMEDIES: Sequence[tuple[type[psycopg.Error], str]] = (
-    (errors.InsufficientPrivilege, "grant the role that right, or name another in PENPOT_DATABASE_USERNAME"),
-    (errors.DiskFull, "the database's disk is full: nothing was changed, make room and run again"),
-    (errors.TooManyConnections, "try again later, or raise max_connections"),
-    (errors.ReadOnlySqlTransaction, "PENPOT_DATABASE_URI should name the primary server, this one only reads"),
-    (errors.LockNotAvailable, "another process holds rows of audit_log: nothing was changed, run again"),
-    (errors.DeadlockDetected, "another process holds rows of audit_log: nothing was changed, run again"),
-    (errors.SerializationFailure, "another process holds rows of audit_log: nothing was changed, run again"),
-    (errors.QueryCanceled, "nothing was changed: give the role more time, ALTER ROLE … SET statement_timeout = 0"),
-    (errors.AdminShutdown, "the server is shutting down: nothing was changed, run again"),
-    (errors.CharacterNotInRepertoire, "it holds text that is not UTF-8: Penpot wants a database in UTF8"),
-    (errors.CannotConnectNow, "the server is starting: run again"),
-)
+def store_events(conn: Connection, events: Iterable[TelemetryEvent]) -> int:
+    """Stores events and enters them into the account, and says how many. All of them, or none."""
+    changed: Counter[str] = Counter()
 
+    def counted() -> Iterator[TelemetryEvent]:
+        for event in events:
+            if event.changed:
+                changed.update(event.changed)
+            yield event
 
-def _explain(error: psycopg.Error) -> str:
-    remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
-    if isinstance(error, psycopg.DataError):  # its message repeats the value
-        return f"database: a value is not accepted ({type(error).__name__})" + (f"; {remedy}" if remedy else "")
-    said = error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)
-    if remedy is None and error.sqlstate is None:
-        remedy = "check PENPOT_DATABASE_URI, _USERNAME and _PASSWORD, and that the server is up"
-    return f"database: {said}" + (f"; {remedy}" if remedy else "")
+    with database_errors(), conn.transaction():
+        ids = copy_events(conn, counted())
+        if ids:
+            account.enter(conn, "{" + ",".join(ids) + "}", len(ids))
+            account.count_changed(conn, changed)
+    return len(ids)
 
-
-def create_table(conn: Connection) -> None:
-    """Penpot's table where there is none: for a database of our own."""
-    text = (files("penpot_telemetry") / "sql" / "audit_log.sql").read_text(encoding="utf-8")
-    conn.execute(text)
-
-
-_SELECT_COLUMNS = """
-SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('audit_log') AND attnum > 0 AND NOT attisdropped
-"""
-
-_SELECT_UNIQUE_ID = """
-SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = to_regclass('audit_log') AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-  AND i.indnkeyatts = 1 AND a.attname = 'id'
-"""
-
-
-def check_table(conn: Connection) -> None:
-    """Raises DatabaseError unless `audit_log` is there and has the columns that are read and written."""
-    if conn.info.server_version < OLDEST_SERVER:
-        raise DatabaseError("database: its server is older than PostgreSQL 14: upgrade it")
-    found = {name for (name,) in conn.execute(_SELECT_COLUMNS)}
-    if not found:
-        raise DatabaseError(
-            "database: there is no audit_log table: PENPOT_DATABASE_URI should name Penpot's database "
-            "(PENPOT_TELEMETRY_CREATE_TABLE=true makes the table in a database of your own)"
-        )
-    if lacking := sorted(COLUMNS - found):
-        raise DatabaseError(f"database: audit_log has no column {', '.join(lacking)}: it should be Penpot's table")
-    if conn.execute(_SELECT_UNIQUE_ID).fetchone() is None:
-        raise DatabaseError("database: audit_log has no unique index on id, by which rows are known: add one")
-
-
-_SELECT_INDEX = """
-SELECT EXISTS (
-    SELECT FROM pg_index i
-    WHERE i.indrelid = to_regclass('audit_log') AND i.indpred IS NULL AND i.indisvalid
-      AND pg_get_indexdef(i.indexrelid) ~ '\\(source, created_at'
-)
-"""
-
-
-def has_index(conn: Connection) -> bool:
-    """Whether `audit_log` has Penpot's index by source and day: without it each look reads the whole table."""
-    found = conn.execute(_SELECT_INDEX).fetchone()
-    return found is not None and bool(found[0])
-
-
-# -- writing ---------------------------------------------------------------------------------------------------------
 
 _COPY_EVENTS = """
 COPY audit_log (id, name, type, created_at, profile_id, ip_addr, props, tracked_at, source, context) FROM STDIN
 """
+
 _CHUNK = 256
 
 
@@ -172,183 +97,3 @@ def copy_events(conn: Connection, events: Iterable[TelemetryEvent]) -> Sequence[
 def _escape(text: str) -> str:
     """Text for COPY. JSON has no raw control characters, and names are plain words: the backslash is all there is."""
     return text.replace("\\", "\\\\")
-
-
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-_FETCH_ROWS = f"""
-WITH measured AS (
-    SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS bytes FROM (
-        SELECT *, octet_length(name) + octet_length(props) + octet_length(context) AS size
-        FROM unnest(%(ids)s::uuid[], %(hashes)s::bigint[]) WITH ORDINALITY i(id, known, n) CROSS JOIN LATERAL (
-            SELECT a.name, a.type, a.source, a.profile_id, {CONTENT_HASH} AS hash,
-                   coalesce(a.tracked_at, a.created_at) AT TIME ZONE 'UTC' AS tracked_at,
-                   coalesce(nullif(a.props, 'null')::text, '{{}}') AS props,
-                   coalesce(nullif(a.context, 'null')::text, '{{}}') AS context
-            FROM audit_log a WHERE a.id = i.id AND a.source = ANY(%(sources)s) OFFSET 0
-        ) texts WHERE known IS NULL OR known = hash
-    ) sized
-)
-SELECT name, type, source,
-       CASE WHEN tracked_at >= '0001-01-01' AND tracked_at < '10000-01-01'
-            THEN (tracked_at::date - date '1970-01-01') * 86400000::bigint END,
-       uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id) || int8send(hash), n
-FROM measured WHERE bytes <= %(bytes)s OR bytes = size
-"""  # noqa: S608  our own constant
-"""Each id is looked up in its turn, so a page costs what it has, however large the table is, and nothing is sorted.
-OFFSET 0 keeps it so, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
-row comes also when it is too large alone, then without its props; a row whose day is beyond the calendar without it.
-"""
-
-
-AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 17 began to hand out several at once
-"""Rows of a page that are read while Postgres is still at the next ones: a fifth of the time less."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageRows:
-    """Rows in the order in which they were asked for, and beside them the reference of each, of REF_BYTES.
-
-    `odd` are the references of rows that no batch can hold, with the reason. `read` is how many of the rows that were
-    asked for are dealt with: the page may be full before the last.
-    """
-
-    rows: list[EventRow]
-    refs: list[bytes]
-    odd: list[tuple[bytes, str]]
-    read: int
-
-
-def fetch_rows(conn: Connection, asked: Rows, max_bytes: int = PAGE_BYTES) -> PageRows:
-    """Those of the named rows that are still there as they were and ship, up to `max_bytes` of text."""
-    parameters = {"ids": asked.ids, "hashes": asked.hashes, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)}
-    try:
-        with conn.transaction(), conn.cursor(binary=True) as cursor:
-            found = list(cursor.stream(_FETCH_ROWS, parameters, size=AT_ONCE))
-    except errors.CharacterNotInRepertoire:
-        return _fetch_readable(conn, asked)
-    page = PageRows([], [], [], found[-1][8] if found else len(asked))
-    for row in found:
-        if row[3] is None:
-            page.odd.append((row[7], "tracked_at or created_at is beyond the calendar"))
-        elif row[5] is None:
-            page.odd.append((row[7], f"larger than a page may be ({max_bytes} bytes)"))
-        else:
-            page.rows.append(EventRow._make(row[:7]))
-            page.refs.append(row[7])
-    return page
-
-
-_REFER = f"""
-SELECT uuid_send(a.id) || int8send({CONTENT_HASH}), 'its text is not UTF-8' FROM audit_log a
-WHERE a.id = ANY(%s::uuid[]) AND a.source = ANY(%s)
-"""  # noqa: S608  our own constant
-
-
-def _fetch_readable(conn: Connection, asked: Rows) -> PageRows:
-    """The first half of the rows, where one cannot be read: a database in SQL_ASCII takes any bytes for text."""
-    if len(asked) > 1:
-        return fetch_rows(conn, asked.split(len(asked) // 2)[0])
-    with conn.cursor(binary=True) as cursor:
-        return PageRows([], [], cursor.execute(_REFER, (asked.ids, list(SHIPPED_SOURCES))).fetchall(), 1)
-
-
-def count_rows(conn: Connection) -> int:
-    """How many telemetry rows there are."""
-    found = conn.execute("SELECT count(*) FROM audit_log WHERE source = ANY(%s)", (list(SHIPPED_SOURCES),)).fetchone()
-    return int(found[0]) if found else 0
-
-
-def count_before(conn: Connection, before: datetime) -> int:
-    """How many telemetry rows were created before an instant."""
-    query = "SELECT count(*) FROM audit_log WHERE source = ANY(%s) AND created_at < %s"
-    found = conn.execute(query, (list(SHIPPED_SOURCES), before)).fetchone()
-    return int(found[0]) if found else 0
-
-
-@dataclass(frozen=True, slots=True)
-class DayCount:
-    """The rows of one day and source; no day where it is beyond the calendar."""
-
-    day: date | None
-    source: str
-    rows: int
-
-
-_COUNT_DAYS = """
-SELECT CASE WHEN created_at >= '0001-01-01' AND created_at < '10000-01-01'
-            THEN (created_at AT TIME ZONE 'UTC')::date END AS day, source, count(*)
-FROM audit_log WHERE source = ANY(%s) GROUP BY day, source ORDER BY day NULLS FIRST, source
-"""
-
-
-def count_days(conn: Connection) -> Sequence[DayCount]:
-    """The telemetry rows by day and source, oldest first."""
-    return [DayCount(*row) for row in conn.execute(_COUNT_DAYS, (list(SHIPPED_SOURCES),))]
-
-
-_SELECT_SERVER_PROP = """
-SELECT coalesce(content ->> '~#''', content #>> '{}') FROM server_prop WHERE id = 'instance-id'
-"""
-"""Verbose transit quotes a value that stands alone: Penpot's id is the map of `~#'` to `~u…`."""
-
-
-def read_instance_id(conn: Connection) -> UUID | None:
-    """Penpot's own instance id, from its `server_prop`; None in a database without that table.
-
-    Raises ConfigError when the table is there and the id cannot be read: another id would be a second Penpot.
-    """
-    try:
-        with conn.transaction():
-            found = conn.execute(_SELECT_SERVER_PROP).fetchone()
-    except errors.UndefinedTable:
-        return None
-    except errors.InsufficientPrivilege:
-        raise ConfigError(_no_instance_id("may not be read: GRANT SELECT ON server_prop to the role")) from None
-    except (errors.ProgrammingError, errors.DataError) as error:  # and not a connection that was cut
-        raise ConfigError(_no_instance_id(f"is not Penpot's ({type(error).__name__})")) from None
-    try:
-        return UUID(str(found[0]).removeprefix("~u") if found else "")
-    except ValueError:
-        raise ConfigError(_no_instance_id("has no instance-id: start Penpot once")) from None
-
-
-def _no_instance_id(fault: str) -> str:
-    return f"database: server_prop {fault}, or set the id with `penpot-telemetry instance-id --set UUID`"
-
-
-# -- deleting --------------------------------------------------------------------------------------------------------
-
-
-def delete_rows(conn: Connection, rows: Rows) -> int:
-    """Deletes rows that still hold what they held, and says how many. Raises DatabaseError when one of them stays.
-
-    A policy or a trigger may keep a row without a word, and a row that stays would be sent again.
-    """
-    parameters = {"ids": rows.ids, "hashes": rows.hashes, "sources": list(SHIPPED_SOURCES)}
-    deleted = conn.execute(f"DELETE {UNCHANGED}", parameters).rowcount
-    if deleted < len(rows) and conn.execute(f"SELECT {UNCHANGED} LIMIT 1", parameters).fetchone() is not None:
-        raise DatabaseError("database: rows of audit_log stay when they are deleted: look for a policy or a trigger")
-    return deleted
-
-
-_DROP_OLDEST = """
-WITH page AS MATERIALIZED (
-    SELECT a.id FROM audit_log a
-    WHERE a.source = ANY(%(sources)s) AND (%(before)s::timestamptz IS NULL OR a.created_at < %(before)s)
-      AND NOT EXISTS (SELECT FROM penpot_telemetry.outbox o, unnest(o.row_ids) f(id) WHERE f.id = a.id)
-    ORDER BY a.created_at LIMIT %(limit)s
-), dropped AS (DELETE FROM audit_log a USING page WHERE a.id = page.id RETURNING a.id)
-SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM dropped
-"""
-
-
-def delete_oldest(conn: Connection, limit: int, before: datetime | None = None) -> tuple[str, int]:
-    """Deletes the oldest telemetry rows (created before an instant) beside those of the outbox batch.
-
-    Returns their ids and how many they were, at most `limit`.
-    """
-    parameters = {"sources": list(SHIPPED_SOURCES), "before": before, "limit": limit}
-    found = conn.execute(_DROP_OLDEST, parameters).fetchone()
-    assert found is not None  # noqa: S101  an aggregate has a row
-    return found[0], int(found[1])

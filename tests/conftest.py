@@ -32,7 +32,7 @@ def postgres() -> Iterator[Mapping[str, str]]:
     """The parameters of a server that ends with the tests. Below /tmp, because root's server runs as another user."""
     import psycopg  # noqa: PLC0415  tests without a database should not wait for it
 
-    from penpot_telemetry import embedded, outbox, store  # noqa: PLC0415
+    from penpot_telemetry import audit_log, connection, embedded, schema  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="road-") as folder:
         Path(folder).chmod(0o755)
@@ -42,9 +42,9 @@ def postgres() -> Iterator[Mapping[str, str]]:
                     conn.execute(f"ALTER SYSTEM SET {setting} = off")
                 conn.execute("SELECT pg_reload_conf()")
                 conn.execute(f"CREATE DATABASE {TEMPLATE}")
-            with store.connect({**parameters, "dbname": TEMPLATE}) as conn:
-                store.create_table(conn)
-                outbox.ensure_schema(conn)
+            with connection.connect({**parameters, "dbname": TEMPLATE}) as conn:
+                audit_log.create_table(conn)
+                schema.ensure_schema(conn)
             yield parameters
 
 
@@ -76,9 +76,9 @@ def _database(postgres: Mapping[str, str], template: str) -> Iterator[Mapping[st
 @pytest.fixture
 def conn(database: Mapping[str, str]) -> "Iterator[Connection]":
     """A connection to the test's database."""
-    from penpot_telemetry import store  # noqa: PLC0415
+    from penpot_telemetry import connection  # noqa: PLC0415
 
-    with store.connect(database) as conn:
+    with connection.connect(database) as conn:
         yield conn
 
 
@@ -112,9 +112,9 @@ def make_events(count: int, *, start: int = 0, day: datetime = NOON) -> list[Aud
 
 def waiting_names(conn: "Connection") -> list[str]:
     """The names of the rows that wait, in the order in which a pass plans them."""
-    from penpot_telemetry import account  # noqa: PLC0415
+    from penpot_telemetry import reconcile  # noqa: PLC0415
 
-    fresh = account.observe(conn).fresh
+    fresh = reconcile.observe(conn).fresh
     names = {row_id.bytes: name for row_id, name in conn.execute("SELECT id, name FROM audit_log")}
     return [names[fresh[at : at + 16]] for at in range(0, len(fresh), 16)]
 

@@ -30,7 +30,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection
 
-from penpot_telemetry import embedded, outbox, pipeline, store
+from penpot_telemetry import account, audit_log, connection, embedded, pipeline, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import AuditEvent
@@ -672,7 +672,7 @@ class Rig:
 
     def _verify(self, sender: Sender, came: Tally) -> None:
         with sender.connect() as conn:
-            state = outbox.read_state(conn)
+            state = account.read_state(conn)
             known = read_rows(conn)
         assert state.instance_id is not None
         marks, aside = known.marks, known.aside
@@ -827,9 +827,9 @@ def make_template(server: Mapping[str, str]) -> str:
     name = f"crash_template_{uuid4().hex[:8]}"
     with psycopg.connect(**server, autocommit=True) as admin:  # type: ignore[arg-type]
         admin.execute(f"CREATE DATABASE {name}")
-    with store.connect({**server, "dbname": name}) as conn:
-        store.create_table(conn)
-        outbox.ensure_schema(conn)
+    with connection.connect({**server, "dbname": name}) as conn:
+        audit_log.create_table(conn)
+        schema.ensure_schema(conn)
         conn.execute(WITNESS)
     return name
 

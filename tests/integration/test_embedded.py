@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from penpot_telemetry import embedded, pipeline
+from penpot_telemetry import connection, embedded, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import ConfigError, DatabaseError
 from penpot_telemetry.status import read_status
@@ -61,11 +61,11 @@ def holding(folder: Path) -> "subprocess.Popen[str]":
 
 def test_rows_outlive_the_server_and_it_stops_with_its_user(folder: Path) -> None:
     settings = Settings(telemetry=True, audit_log=False, data_dir=folder, version="2.18.0")
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         pipeline.record_events(conn, make_events(3), settings)
         assert servers(folder)
     assert not servers(folder)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         assert read_status(conn, settings).pending == 3
     assert not servers(folder)
 
@@ -129,7 +129,7 @@ def test_what_a_killed_process_left_running_is_stopped_by_the_next(folder: Path)
 def test_a_server_that_was_killed_recovers(folder: Path) -> None:
     settings = Settings(telemetry=True, audit_log=False, data_dir=folder, version="2.18.0")
     other = holding(folder)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         pipeline.record_events(conn, make_events(3), settings)
     for pid in servers(folder):
         os.kill(pid, signal.SIGKILL)
@@ -138,7 +138,7 @@ def test_a_server_that_was_killed_recovers(folder: Path) -> None:
     deadline = time.monotonic() + 5
     while servers(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         assert read_status(conn, settings).pending == 3
 
 

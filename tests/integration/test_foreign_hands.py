@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import instance, outbox, pipeline, quarantine, store
+from penpot_telemetry import audit_log, connection, dead_letters, instance, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import ConfigError, DatabaseError
 from penpot_telemetry.status import read_status
@@ -20,10 +20,10 @@ from tests.property.neighbour import INSERT
 
 def run_until_set_aside(conn: Connection, settings: Settings) -> None:
     """A row that is refused before another is accepted waits for the next pass."""
-    before = outbox.count_quarantine(conn)
+    before = dead_letters.count_quarantine(conn)
     for _ in range(3):
         pipeline.run_pass(conn, settings)
-        if outbox.count_quarantine(conn) > before:
+        if dead_letters.count_quarantine(conn) > before:
             return
     raise AssertionError("nothing was set aside")
 
@@ -60,7 +60,7 @@ def test_props_that_are_changed_on_the_way_are_shipped_too(
         receiver.reply = accept
         return accept(body)
 
-    with store.connect(shipping.database or {}) as conn_of_another:
+    with connection.connect(shipping.database or {}) as conn_of_another:
         receiver.reply = change
         assert pipeline.run_pass(conn, shipping).shipped == 1
         assert pipeline.run_pass(conn, shipping).shipped == 1
@@ -80,14 +80,14 @@ def test_a_row_that_is_stored_anew_under_the_id_of_a_dead_letter_stops_nobody(
         write(conn, row_id, **changes)
         pipeline.record_events(conn, make_events(1, start=number), shipping)
         run_until_set_aside(conn, shipping)
-    assert store.count_rows(conn) == 0
-    assert [letter.id for letter in outbox.read_quarantine(conn)] == [row_id] * 3
+    assert audit_log.count_rows(conn) == 0
+    assert [letter.id for letter in dead_letters.read_quarantine(conn)] == [row_id] * 3
     assert read_status(conn, shipping).adds_up
-    assert quarantine.retry(conn) == 1  # the others wait until this one is gone
-    assert quarantine.retry(conn) == 0
-    assert outbox.count_quarantine(conn) == 2
+    assert dead_letters.retry(conn) == 1  # the others wait until this one is gone
+    assert dead_letters.retry(conn) == 0
+    assert dead_letters.count_quarantine(conn) == 2
     assert read_status(conn, shipping).adds_up
-    assert quarantine.drop(conn) == 2
+    assert dead_letters.drop(conn) == 2
 
 
 def test_a_dead_letter_may_be_retried_a_hundred_times(conn: Connection, shipping: Settings, receiver: Receiver) -> None:
@@ -97,7 +97,7 @@ def test_a_dead_letter_may_be_retried_a_hundred_times(conn: Connection, shipping
         pipeline.record_events(conn, make_events(1, start=1 + number), shipping)
         passes = [pipeline.run_pass(conn, shipping) for _ in range(2 if number == 0 else 1)]
         assert passes[-1].failure is None
-        assert quarantine.retry(conn) == 1
+        assert dead_letters.retry(conn) == 1
     receiver.reply = accept
     assert pipeline.run_pass(conn, shipping).shipped == 1
     named = receiver.batches()[-1]["supersedes"]
@@ -115,8 +115,8 @@ def test_a_trigger_that_swallows_a_row_does_not_swallow_its_dead_letter(
     run_until_set_aside(conn, shipping)
     conn.execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     conn.execute("CREATE TRIGGER swallow BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION swallow()")
-    assert quarantine.retry(conn) == 0
-    assert outbox.count_quarantine(conn) == 1
+    assert dead_letters.retry(conn) == 0
+    assert dead_letters.count_quarantine(conn) == 1
     assert read_status(conn, shipping).adds_up
 
 
@@ -130,7 +130,7 @@ def test_a_dead_letter_goes_back_into_a_table_with_new_columns(
     conn.execute("ALTER TABLE audit_log ADD COLUMN tenant text NOT NULL DEFAULT 'one'")
     conn.execute("ALTER TABLE audit_log ADD COLUMN size int GENERATED ALWAYS AS (length(name)) STORED")
     receiver.reply = accept
-    assert quarantine.retry(conn) == 1
+    assert dead_letters.retry(conn) == 1
     assert conn.execute("SELECT name, tenant, size FROM audit_log").fetchall() == [("odd", "one", 3)]
     assert pipeline.run_pass(conn, shipping).shipped == 1
     assert read_status(conn, shipping).adds_up
@@ -152,11 +152,11 @@ def test_the_instance_id_is_not_changed_while_a_part_of_a_batch_is_on_its_way(
 
 def test_a_table_whose_ids_need_not_be_unique_is_refused(conn: Connection, shipping: Settings) -> None:
     conn.execute("ALTER TABLE audit_log DROP CONSTRAINT audit_log_pkey")
-    with pytest.raises(DatabaseError, match="no unique index on id"), pipeline.open_database(shipping):
+    with pytest.raises(DatabaseError, match="no unique index on id"), connection.open_database(shipping):
         pass
     conn.execute("CREATE UNIQUE INDEX by_id ON audit_log (id)")
-    with pipeline.open_database(shipping) as found:
-        store.check_table(found)
+    with connection.open_database(shipping) as found:
+        audit_log.check_table(found)
 
 
 def test_a_row_without_a_profile_is_shipped(conn: Connection, shipping: Settings, receiver: Receiver) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import gc, lease, outbox, pipeline, store
+from penpot_telemetry import account, audit_log, gc, lease, outbox, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.status import read_status
 from tests.conftest import NOON, Receiver, make_events, names_of
@@ -24,7 +24,7 @@ def names(conn: Connection) -> list[str]:
 def collect(conn: Connection, settings: Settings, now: datetime) -> int:
     """Garbage collection alone."""
     with lease.hold(conn) as held:
-        return gc.collect_garbage(held, settings, now, store.count_rows(conn))
+        return gc.collect_garbage(held, settings, now, audit_log.count_rows(conn))
 
 
 def record_days(conn: Connection, settings: Settings, *counts: int) -> None:
@@ -38,15 +38,15 @@ def record_days(conn: Connection, settings: Settings, *counts: int) -> None:
 def test_below_the_cap_nothing_is_dropped(conn: Connection, outage: Settings) -> None:
     record_days(conn, outage, 10, 10, 10)
     assert pipeline.run_pass(conn, outage).dropped == 0
-    assert store.count_rows(conn) == 30
+    assert audit_log.count_rows(conn) == 30
 
 
 def test_above_the_cap_the_oldest_go_and_the_number_is_exact(conn: Connection, outage: Settings) -> None:
     record_days(conn, outage, 15, 10, 20)
     report = pipeline.run_pass(conn, outage)
     assert (report.dropped, report.pending) == (15, 30)
-    assert store.count_rows(conn) == 30
-    state = outbox.read_state(conn)
+    assert audit_log.count_rows(conn) == 30
+    state = account.read_state(conn)
     assert (state.dropped, state.expected) == (15, 30)
     assert read_status(conn, outage).adds_up
     frozen = outbox.fetch_page(conn)
@@ -69,7 +69,7 @@ def test_the_frozen_page_is_never_taken_however_small_the_cap(
     record_days(conn, outage, 45)
     tight = replace(outage, cap_rows=0, retention_days=1)
     report = pipeline.run_pass(conn, tight)
-    assert (report.dropped, report.pending, store.count_rows(conn)) == (35, 10, 10)
+    assert (report.dropped, report.pending, audit_log.count_rows(conn)) == (35, 10, 10)
     assert pipeline.run_pass(conn, tight).dropped == 0
     receiver.reply = lambda _: (204, b"")
     assert pipeline.run_pass(conn, tight).shipped == 10
@@ -113,15 +113,15 @@ def test_gc_works_in_steps(conn: Connection, outage: Settings, monkeypatch: pyte
     monkeypatch.setattr(gc, "GC_STEP", 4)
     record_days(conn, outage, 45)
     assert pipeline.run_pass(conn, outage).dropped == 15
-    assert outbox.read_state(conn).dropped == 15
+    assert account.read_state(conn).dropped == 15
 
 
 def test_a_step_of_gc_that_is_rolled_back_never_was(conn: Connection, outage: Settings) -> None:
     record_days(conn, outage, 45)
     with conn.transaction(force_rollback=True):
         assert gc.drop_oldest(conn, 5) == 5
-    assert store.count_rows(conn) == 45
-    assert outbox.read_state(conn).dropped == 0
+    assert audit_log.count_rows(conn) == 45
+    assert account.read_state(conn).dropped == 0
 
 
 def test_retention_drops_whole_days_that_are_too_old(conn: Connection, settings: Settings) -> None:
@@ -130,12 +130,12 @@ def test_retention_drops_whole_days_that_are_too_old(conn: Connection, settings:
     assert collect(conn, replace(settings, retention_days=32), now) == 0
     assert collect(conn, replace(settings, retention_days=30), now) == 3
     assert collect(conn, replace(settings, retention_days=29), now) == 4
-    assert store.count_rows(conn) == 5
-    assert outbox.read_state(conn).dropped == 7
+    assert audit_log.count_rows(conn) == 5
+    assert account.read_state(conn).dropped == 7
 
 
 def test_rows_of_penpots_own_dialect_count_for_the_cap(conn: Connection, settings: Settings) -> None:
     record_days(conn, settings, 5, 5)
     conn.execute("UPDATE audit_log SET source = 'telemetry:frontend' WHERE name < 'e-105'")
     assert collect(conn, replace(settings, cap_rows=6), NOON) == 4
-    assert [row.rows for row in store.count_days(conn)] == [1, 5]
+    assert [row.rows for row in audit_log.count_days(conn)] == [1, 5]

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import account, audit_log, dead_letters, pipeline
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload
@@ -112,7 +112,7 @@ def test_invariant_5_a_page_is_frozen_once_and_sent_as_the_same_bytes_until_it_i
     assert len(set(sent)) == 1 < len(sent)
     front.post = house.take
     pipeline.run_pass(conn, road)
-    state = outbox.read_state(conn)
+    state = account.read_state(conn)
     assert (state.shipped, state.dropped) == (9, 4)
     assert house.marks() == {**once(8), "e-12": 1}
 
@@ -215,10 +215,10 @@ def test_invariant_7_a_refused_page_is_split_until_the_bad_rows_stand_alone(
     pipeline.record_events(conn, make_events(100), road)
     report = pipeline.run_pass(conn, replace(road, page_rows=100))
     assert (report.shipped, report.quarantined, report.pending, report.failure) == (98, 2, 0, None)
-    assert {row.name for row in outbox.read_quarantine(conn)} == bad
+    assert {row.name for row in dead_letters.read_quarantine(conn)} == bad
     assert house.marks() == {name: 1 for name in once(100) if name not in bad}
     assert house.read_account().missing_batches == 0
-    assert store.count_rows(conn) == 0
+    assert audit_log.count_rows(conn) == 0
 
 
 # -- invariant 9: rebuild = identical --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import ledger, outbox, pipeline
+from penpot_telemetry import account, ledger, pipeline
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.wire import payload, signature
@@ -115,7 +115,7 @@ def test_the_first_key_of_a_sender_stays_until_it_is_unpinned(
     house.rebuild()
     assert house.digest == before
     assert pinned(house) == shown(ALICE)
-    instance_id = outbox.read_state(conn).instance_id
+    instance_id = account.read_state(conn).instance_id
     assert instance_id is not None
     assert operations.unpin(house.store, instance_id) == shown(ALICE)
     assert ship(6, MALLORY) == []

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import lease, outbox, pipeline, store
+from penpot_telemetry import account, audit_log, connection, lease, pass_report, pipeline, reconcile
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import BusyError, DatabaseError, LeaseLostError
 from tests.conftest import Receiver, make_events
@@ -23,7 +23,7 @@ AGE = "UPDATE penpot_telemetry.state SET lease_since = clock_timestamp() - inter
 
 def test_a_second_sender_is_told_since_when_the_first_is_at_work(conn: Connection, database: Mapping[str, str]) -> None:
     with (
-        store.connect(database) as other,
+        connection.connect(database) as other,
         lease.hold(other),
         pytest.raises(BusyError, match="is at work") as caught,
         lease.hold(conn),
@@ -33,7 +33,7 @@ def test_a_second_sender_is_told_since_when_the_first_is_at_work(conn: Connectio
 
 
 def test_a_lease_is_given_back(conn: Connection, database: Mapping[str, str]) -> None:
-    with store.connect(database) as other, lease.hold(other):
+    with connection.connect(database) as other, lease.hold(other):
         pass
     with lease.hold(conn):
         pass
@@ -42,7 +42,7 @@ def test_a_lease_is_given_back(conn: Connection, database: Mapping[str, str]) ->
 def test_a_sender_that_is_at_work_for_longer_than_a_pass_can_last_is_overdue(
     conn: Connection, database: Mapping[str, str]
 ) -> None:
-    with store.connect(database) as other, lease.hold(other):
+    with connection.connect(database) as other, lease.hold(other):
         conn.execute(AGE)
         with pytest.raises(BusyError, match="seems stuck") as caught, lease.hold(conn):
             pass
@@ -53,14 +53,14 @@ def test_a_lease_past_its_deadline_may_be_taken_and_its_holder_can_do_nothing_mo
     conn: Connection, database: Mapping[str, str], settings: Settings
 ) -> None:
     pipeline.record_events(conn, make_events(3), settings)
-    with store.connect(database) as other, lease.hold(other) as late:
+    with connection.connect(database) as other, lease.hold(other) as late:
         conn.execute(EXPIRE)
         with lease.hold(conn):
             for step in (late.renew, lambda: late.step(lambda: None)):
                 with pytest.raises(LeaseLostError):
                     step()
             with pytest.raises(LeaseLostError):
-                pipeline.look(late, pipeline.Report())
+                reconcile.look(late, pass_report.PassReport())
 
 
 def test_a_pass_that_lost_its_lease_leaves_the_account_to_its_successor(
@@ -71,7 +71,7 @@ def test_a_pass_that_lost_its_lease_leaves_the_account_to_its_successor(
 
     def overtake(_: bytes) -> tuple[int, bytes]:
         if len(receiver.bodies) == 2:
-            with store.connect(database) as other:
+            with connection.connect(database) as other:
                 other.execute(EXPIRE)
                 receiver.reply = lambda _: (204, b"")
                 pipeline.run_pass(other, paged)
@@ -80,13 +80,13 @@ def test_a_pass_that_lost_its_lease_leaves_the_account_to_its_successor(
     receiver.reply = overtake
     with pytest.raises(LeaseLostError):
         pipeline.run_pass(conn, paged)
-    state = outbox.read_state(conn)
-    assert (state.shipped, state.expected, store.count_rows(conn)) == (30, 0, 0)
+    state = account.read_state(conn)
+    assert (state.shipped, state.expected, audit_log.count_rows(conn)) == (30, 0, 0)
     assert len({batch["batch-id"] for batch in receiver.batches()}) == 3
 
 
 def _hold_and_wait(database: Mapping[str, str], ready: Pipe) -> None:
-    with store.connect(database) as conn, lease.hold(conn):
+    with connection.connect(database) as conn, lease.hold(conn):
         ready.send(None)
         signal.pause()
 
@@ -115,7 +115,7 @@ def test_a_step_waits_for_rows_that_somebody_else_holds(
     conn: Connection, database: Mapping[str, str], shipping: Settings, receiver: Receiver
 ) -> None:
     pipeline.record_events(conn, make_events(5), shipping)
-    with store.connect(database) as other:
+    with connection.connect(database) as other:
 
         def hold_rows(_: bytes) -> tuple[int, bytes]:
             other.execute("BEGIN")
@@ -137,7 +137,7 @@ def test_rows_that_stay_locked_fail_the_step_and_keep_the_batch(
 ) -> None:
     monkeypatch.setattr(lease, "PATIENCE", 0.5)
     pipeline.record_events(conn, make_events(5), shipping)
-    with store.connect(database) as other:
+    with connection.connect(database) as other:
 
         def hold_for_ever(_: bytes) -> tuple[int, bytes]:
             other.execute("BEGIN; DELETE FROM audit_log")

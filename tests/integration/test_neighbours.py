@@ -22,7 +22,7 @@ import psycopg
 import pytest
 from psycopg import Connection, errors
 
-from penpot_telemetry import grants, outbox, pipeline, quarantine, store
+from penpot_telemetry import connection, dead_letters, grants, pass_report, pipeline, reconcile
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.events import AuditEvent
 from penpot_telemetry.status import read_status
@@ -158,7 +158,7 @@ def test_three_writers_and_a_pass_a_second_lose_nothing(
 ) -> None:
     writers = Writers(beside)
     checks: list[int] = []
-    passes: list[pipeline.Report] = []
+    passes: list[pass_report.PassReport] = []
 
     def check(conn: Connection) -> None:
         status = read_status(conn, beside)
@@ -180,8 +180,8 @@ def test_three_writers_and_a_pass_a_second_lose_nothing(
                 time.sleep(max(0.0, 1 - (time.monotonic() - began)))
             others.end()
         passes.append(run_pass(settings))
-        with store.connect(penpot.telemetry) as conn:
-            aside = {row.name for row in outbox.read_quarantine(conn)}
+        with connection.connect(penpot.telemetry) as conn:
+            aside = {row.name for row in dead_letters.read_quarantine(conn)}
             status = read_status(conn, settings)
         assert receiver.stop() == 0
     loaded = Counter(dict(ask(tmp_path / "receiver", "SELECT name, count(*) FROM events GROUP BY name")))
@@ -199,9 +199,9 @@ def test_three_writers_and_a_pass_a_second_lose_nothing(
     assert len(checks) > SECONDS
 
 
-def run_pass(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> pipeline.Report:
+def run_pass(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> pass_report.PassReport:
     """A pass on a connection of its own."""
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         return pipeline.run_pass(conn, settings, stopped=stopped)
 
 
@@ -224,7 +224,7 @@ def test_penpots_purge_and_acknowledgements_never_stop_each_other(
     def purge(conn: Connection) -> None:
         removed.append(penpot_schema.purge_older_than(conn))
 
-    reports: list[pipeline.Report] = []
+    reports: list[pass_report.PassReport] = []
     with crew() as others:
         others.add(penpot.owner, write, 0.0)
         others.add(penpot.owner, write, 0.0)
@@ -237,14 +237,14 @@ def test_penpots_purge_and_acknowledgements_never_stop_each_other(
     assert [report.failure for report in reports if report.failure] == []
     arrived = Counter(name for body in receiver.bodies for name in names_of(body))
     assert max(arrived.values(), default=1) == 1
-    with store.connect(penpot.telemetry) as conn:
+    with connection.connect(penpot.telemetry) as conn:
         status = read_status(conn, settings)
         assert status.pending == 0
         # What was purged in its outbox batch arrived; what was purged before a look was never seen.
         assert status.missing <= sum(removed)
         assert status.adds_up == (status.missing == 0)
         assert status.recorded == len(arrived) + status.missing
-        quarantine.accept_missing(conn)
+        reconcile.accept_missing(conn)
         assert read_status(conn, settings).adds_up
     assert sum(removed) > 0
 
@@ -280,7 +280,7 @@ def test_a_purge_that_holds_rows_for_long_is_waited_for_and_not_aborted(
     thread.join()
     assert faults == []
     assert (report.shipped, report.failure, report.missing) == (20, None, 0)
-    with store.connect(penpot.telemetry) as conn:
+    with connection.connect(penpot.telemetry) as conn:
         assert read_status(conn, settings).adds_up
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline
+from penpot_telemetry import account, dead_letters, pass_report, pipeline, preview
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire.limits import PAGE_ROWS
@@ -62,7 +62,7 @@ def check(conn: Connection, settings: Settings) -> list[str]:
     """Everything adds up and nothing waits; the reasons of the quarantine."""
     status = read_status(conn, settings)
     assert (status.adds_up, status.pending, status.missing) == (True, 0, 0)
-    return [row.reason for row in outbox.read_quarantine(conn)]
+    return [row.reason for row in dead_letters.read_quarantine(conn)]
 
 
 # -- rows that are written during a pass -----------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_rows_that_penpot_writes_during_a_pass_are_counted_before_they_are_sent(
     pipeline.record_events(conn, make_events(1), settings)
     written: list[str] = []
 
-    def progress(_: pipeline.Report) -> None:
+    def progress(_: pass_report.PassReport) -> None:
         if len(written) < 3:
             written.append(f"during-{len(written)}")
             write(conn, name=written[-1])
@@ -85,7 +85,7 @@ def test_rows_that_penpot_writes_during_a_pass_are_counted_before_they_are_sent(
     assert (report.shipped, report.refused, report.failure) == (4, 0, None)
     assert house.marks() == {"e-0": 1, **dict.fromkeys(written, 1)}
     assert check(conn, settings) == []
-    state = outbox.read_state(conn)
+    state = account.read_state(conn)
     assert (state.recorded, state.adopted, state.shipped) == (1, 3, 4)
 
 
@@ -141,9 +141,9 @@ def test_an_odd_row_costs_only_itself(kind: str, conn: Connection, sending: Sett
     write(conn, **ASIDE[kind])
     status = read_status(conn, sending)  # neither a look nor a preview stumbles
     assert status.pending == 10
-    preview = pipeline.preview_page(conn, sending)
-    assert preview is not None
-    assert (preview.event_count, preview.odd) == (9, 1)
+    first = preview.preview_page(conn, sending)
+    assert first is not None
+    assert (first.event_count, first.odd) == (9, 1)
     report = pipeline.run_pass(conn, replace(sending, cap_rows=5, retention_days=10_000))
     assert (report.shipped, report.refused, report.quarantined, report.dropped, report.failure) == (9, 0, 1, 0, None)
     assert house.marks() == {f"e-{n}": 1 for n in range(9)}

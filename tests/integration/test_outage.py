@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import ledger, outbox, pipeline, quarantine, store
+from penpot_telemetry import account, audit_log, dead_letters, ledger, pass_report, pipeline, reconcile, segments
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.status import read_status
 from tests.conftest import NOON, Receiver, make_events, names_of
@@ -36,7 +36,7 @@ def is_down(_: bytes) -> tuple[None, bytes]:
     return None, b""
 
 
-def live(conn: Connection, settings: Settings, house: House, day: int) -> pipeline.Report:
+def live(conn: Connection, settings: Settings, house: House, day: int) -> pass_report.PassReport:
     """A day: its events are recorded, and the sender runs once."""
     house.now = NOON + day * A_DAY
     events = make_events(DAILY, start=day * DAILY, day=NOON + day * A_DAY)
@@ -51,7 +51,7 @@ def marks_of(*days: int) -> dict[str, int]:
 
 def instance_of(conn: Connection) -> UUID:
     """The id that a sender ships under."""
-    found = outbox.read_state(conn).instance_id
+    found = account.read_state(conn).instance_id
     assert found is not None
     return found
 
@@ -131,10 +131,10 @@ def test_rows_that_vanish_by_another_hand_are_a_loss_once_they_are_accepted(
     conn.execute("DELETE FROM audit_log")  # three more, gone before anybody looked
     before = read_status(conn, shipping)
     assert (before.missing, before.adds_up) == (5, False)
-    assert quarantine.accept_missing(conn) == 5
+    assert reconcile.accept_missing(conn) == 5
     after = read_status(conn, shipping)
     assert (after.missing, after.state.dropped, after.adds_up) == (0, 5, True)
-    assert quarantine.accept_missing(conn) == 0
+    assert reconcile.accept_missing(conn) == 0
     pipeline.record_events(conn, make_events(1, start=20), shipping)
     assert pipeline.run_pass(conn, shipping).shipped == 1
     assert house.read_account().lost_at_senders == 5
@@ -217,7 +217,7 @@ def test_a_dead_letter_whose_batch_came_through_is_shipped(
     for _ in range(3):
         report = pipeline.run_pass(conn, replace(doubtful, page_rows=1))
     assert (report.pending, report.failure) == (0, None)
-    assert outbox.read_quarantine(conn) == []
+    assert dead_letters.read_quarantine(conn) == []
     assert house.marks() == {f"e-{n}": 1 for n in range(21)}
     assert_all_agree(conn, doubtful, house)
 
@@ -279,7 +279,7 @@ def test_a_sender_without_the_right_token_keeps_its_page_whole_and_says_what_to_
     front.post = lambda _: (401, b"")
     for _ in range(3):
         report = pipeline.run_pass(conn, shipping)
-        assert (report.refused, report.pending, outbox.count_segments(conn)) == (0, 10, 0)
+        assert (report.refused, report.pending, segments.count_segments(conn)) == (0, 10, 0)
         assert "PENPOT_TELEMETRY_TOKEN" in str(report.failure)
     front.post = house.take
     assert pipeline.run_pass(conn, shipping).batches == 1
@@ -297,11 +297,11 @@ def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 3
     front.post = house.take
-    aside = [row.id for row in outbox.read_quarantine(conn)]
-    assert quarantine.retry(conn, aside[:2]) == 2
+    aside = [row.id for row in dead_letters.read_quarantine(conn)]
+    assert dead_letters.retry(conn, aside[:2]) == 2
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 1
-    assert quarantine.drop(conn) == 1
+    assert dead_letters.drop(conn) == 1
     pipeline.record_events(conn, make_events(1, start=11), shipping)
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 1
@@ -317,7 +317,7 @@ def bodies(conn: Connection, shipping: Settings, receiver: Receiver) -> list[byt
     settings = replace(shipping, page_rows=25)
     pipeline.record_events(conn, make_events(500), settings)
     assert pipeline.run_pass(conn, settings).batches == 20
-    assert store.count_rows(conn) == 0
+    assert audit_log.count_rows(conn) == 0
     return list(receiver.bodies)
 
 

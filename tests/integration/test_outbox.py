@@ -13,7 +13,24 @@ import psycopg
 import pytest
 from psycopg import Connection, errors
 
-from penpot_telemetry import account, lease, ledger, outbox, pipeline, quarantine, refusals, store
+from penpot_telemetry import (
+    account,
+    acknowledgement,
+    audit_log,
+    connection,
+    dead_letters,
+    freeze,
+    lease,
+    ledger,
+    outbox,
+    pass_report,
+    pipeline,
+    preview,
+    reconcile,
+    refusals,
+    schema,
+    segments,
+)
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.ledger import Verification
@@ -27,31 +44,31 @@ from tests.conftest import TEMPLATE, Receiver, make_events, names_of, waiting_na
 
 def test_the_schema_is_made_once_however_many_ask(empty_database: Mapping[str, str]) -> None:
     def ask() -> None:
-        with store.connect(empty_database) as conn:
-            outbox.ensure_schema(conn)
+        with connection.connect(empty_database) as conn:
+            schema.ensure_schema(conn)
 
-    with store.connect(empty_database) as conn:
-        store.create_table(conn)
+    with connection.connect(empty_database) as conn:
+        audit_log.create_table(conn)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with store.connect(empty_database) as conn:
+    with connection.connect(empty_database) as conn:
         assert conn.execute("SELECT count(*) FROM penpot_telemetry.state").fetchone() == (1,)
 
 
 def test_a_schema_of_a_newer_release_is_left_alone(conn: Connection) -> None:
     conn.execute("UPDATE penpot_telemetry.state SET schema_version = 999")
     with pytest.raises(DatabaseError, match="newer release"):
-        outbox.ensure_schema(conn)
+        schema.ensure_schema(conn)
 
 
 def test_the_database_itself_allows_one_batch_in_the_outbox(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(2), settings)
-    page = pipeline.freeze_next(conn, replace(settings, page_rows=1))
-    assert pipeline.freeze_next(conn, replace(settings, page_rows=1)) == page
+    page = freeze.freeze_next(conn, replace(settings, page_rows=1))
+    assert freeze.freeze_next(conn, replace(settings, page_rows=1)) == page
     with pytest.raises(errors.UniqueViolation):
         conn.execute("INSERT INTO penpot_telemetry.outbox SELECT * FROM penpot_telemetry.outbox")
 
@@ -61,7 +78,7 @@ def test_the_database_itself_allows_one_batch_in_the_outbox(conn: Connection, se
 
 def test_a_frozen_page_is_what_will_be_sent(conn: Connection, shipping: Settings, receiver: Receiver) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
-    frozen = pipeline.freeze_next(conn, shipping)
+    frozen = freeze.freeze_next(conn, shipping)
     assert frozen is not None
     assert outbox.fetch_page(conn) == frozen
     pipeline.run_pass(conn, shipping)
@@ -71,11 +88,11 @@ def test_a_frozen_page_is_what_will_be_sent(conn: Connection, shipping: Settings
 def test_a_batch_that_is_rolled_back_never_was(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(3), settings)
     with conn.transaction(force_rollback=True):
-        turns = Turns(account.enter(conn).fresh)
-        outbox.keep_instance_id(conn, UUID(int=1), "set")
-        assert pipeline.freeze_page(conn, settings, turns).page
+        turns = Turns(reconcile.reconcile(conn).fresh)
+        account.keep_instance_id(conn, UUID(int=1), "set")
+        assert freeze.freeze_page(conn, settings, turns).page
     assert outbox.fetch_page(conn) is None
-    assert outbox.read_state(conn).next_seq == 1
+    assert account.read_state(conn).next_seq == 1
     assert read_status(conn, settings).adds_up
 
 
@@ -86,39 +103,39 @@ def acknowledge(conn: Connection, page: outbox.Page, settings: Settings) -> None
     """The answer to a batch that is in the outbox."""
     assert settings.endpoint is not None
     with lease.hold(conn) as held:
-        pipeline.acknowledge(held, page, ACCEPTED, settings.endpoint, pipeline.Report())
+        acknowledgement.acknowledge(held, page, ACCEPTED, settings.endpoint, pass_report.PassReport())
 
 
 def test_a_batch_is_acknowledged_once(conn: Connection, shipping: Settings) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
-    page = pipeline.freeze_next(conn, shipping)
+    page = freeze.freeze_next(conn, shipping)
     assert page is not None
     acknowledge(conn, page, shipping)
-    assert (store.count_rows(conn), outbox.read_state(conn).shipped) == (0, 3)
+    assert (audit_log.count_rows(conn), account.read_state(conn).shipped) == (0, 3)
     with pytest.raises(DatabaseError, match="left the outbox"):
         acknowledge(conn, page, shipping)
-    assert outbox.read_state(conn).shipped == 3
+    assert account.read_state(conn).shipped == 3
 
 
 def test_an_acknowledgement_that_cannot_delete_the_rows_never_was(conn: Connection, shipping: Settings) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
-    page = pipeline.freeze_next(conn, shipping)
+    page = freeze.freeze_next(conn, shipping)
     assert page is not None
     conn.execute("CREATE RULE keep AS ON DELETE TO audit_log DO INSTEAD NOTHING")
     with pytest.raises(DatabaseError, match="stay when they are deleted"):
         acknowledge(conn, page, shipping)
     assert outbox.fetch_page(conn) == page
-    assert (store.count_rows(conn), outbox.read_state(conn).shipped) == (3, 0)
+    assert (audit_log.count_rows(conn), account.read_state(conn).shipped) == (3, 0)
 
 
 def test_a_preview_is_the_page_to_come_and_changes_nothing(
     conn: Connection, shipping: Settings, receiver: Receiver
 ) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
-    before = outbox.read_state(conn)
-    page = pipeline.preview_page(conn, shipping)
+    before = account.read_state(conn)
+    page = preview.preview_page(conn, shipping)
     assert page is not None
-    assert outbox.read_state(conn) == before
+    assert account.read_state(conn) == before
     pipeline.run_pass(conn, shipping)
     assert json.loads(receiver.bodies[0])["events"] == json.loads(page.body)["events"]
 
@@ -130,7 +147,7 @@ def test_a_row_that_the_format_cannot_carry_is_set_aside(
     conn.execute("""UPDATE audit_log SET context = '{"~:x": "~unonsense"}' WHERE name = 'e-3'""")
     report = pipeline.run_pass(conn, shipping)
     assert (report.shipped, report.quarantined, report.failure) == (4, 1, None)
-    (aside,) = outbox.read_quarantine(conn)
+    (aside,) = dead_letters.read_quarantine(conn)
     assert (aside.name, aside.reason.startswith("cannot be written")) == ("e-3", True)
     assert "e-3" not in names_of(receiver.bodies[0])
     assert read_status(conn, shipping).adds_up
@@ -141,7 +158,7 @@ def test_a_row_larger_than_a_page_is_set_aside(
 ) -> None:
     pipeline.record_events(conn, make_events(5), shipping)
     conn.execute("UPDATE audit_log SET props = jsonb_build_object('x', repeat('y', 5000)) WHERE name = 'e-3'")
-    monkeypatch.setattr(store.fetch_rows, "__defaults__", (4000,))
+    monkeypatch.setattr(audit_log.fetch_rows, "__defaults__", (4000,))
     report = pipeline.run_pass(conn, shipping)
     assert (report.shipped, report.quarantined) == (4, 1)
     assert read_status(conn, shipping).adds_up
@@ -177,7 +194,7 @@ def test_a_refused_page_is_split_until_the_bad_row_stands_alone(
     report = pipeline.run_pass(conn, shipping)
     assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(100) if n != 37)
     assert (report.shipped, report.quarantined, report.failure) == (99, 1, None)
-    (aside,) = outbox.read_quarantine(conn)
+    (aside,) = dead_letters.read_quarantine(conn)
     assert (aside.name, str(status) in aside.reason) == ("e-37", True)
     assert read_status(conn, shipping).adds_up
 
@@ -192,7 +209,7 @@ def test_any_number_of_bad_rows_is_found(
     receiver.reply = choosy = Choosy(names)
     pipeline.run_pass(conn, shipping)
     assert sorted(choosy.accepted) == sorted(set(ordered) - names)
-    assert {aside.name for aside in outbox.read_quarantine(conn)} == names
+    assert {aside.name for aside in dead_letters.read_quarantine(conn)} == names
     assert read_status(conn, shipping).adds_up
 
 
@@ -202,7 +219,7 @@ def test_sequence_numbers_of_accepted_batches_have_no_gap(
     pipeline.record_events(conn, make_events(50), shipping)
     receiver.reply = Choosy({"e-5", "e-44"})
     pipeline.run_pass(conn, shipping)
-    entries = list(outbox.read_ledger(conn))
+    entries = list(ledger.read_ledger(conn))
     accepted = [entry.seq for entry in entries if entry.outcome == "accepted"]
     assert accepted == list(range(1, len(accepted) + 1))
     assert len(entries) == len(receiver.bodies)
@@ -222,7 +239,7 @@ def test_a_refusal_that_is_interrupted_goes_on_in_the_next_pass(
     receiver.reply = choosy
     pipeline.run_pass(conn, shipping)
     assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(41) if n != 11)
-    assert store.count_rows(conn) == 0
+    assert audit_log.count_rows(conn) == 0
 
 
 def test_a_batch_too_large_for_the_server_heals_by_splitting(
@@ -303,7 +320,7 @@ def test_rows_that_gc_took_from_a_split_page_are_not_missed(
     report = pipeline.run_pass(conn, shipping)
     assert (report.shipped, report.pending) == (status.pending, 0)
     assert read_status(conn, shipping).adds_up
-    assert outbox.count_segments(conn) == 0
+    assert segments.count_segments(conn) == 0
 
 
 # -- the cost of one bad row -----------------------------------------------------------------------------------------
@@ -355,7 +372,7 @@ def test_one_bad_row_in_ten_thousand_costs_two_requests_a_halving(
     chance = random.Random(7)  # noqa: S311  a seed, so that a failure can be seen again
     costs = {}
     for place in (0, 9_999, chance.randrange(10_000)):
-        with store.connect(crowd) as conn:
+        with connection.connect(crowd) as conn:
             pipeline.record_events(conn, make_events(10_000), shipping)
             needle[:] = [waiting_names(conn)[place].encode()]
             counts.clear()
@@ -374,7 +391,7 @@ def with_one_aside(conn: Connection, shipping: Settings, receiver: Receiver) -> 
     pipeline.record_events(conn, make_events(8), shipping)
     receiver.reply = Choosy({"e-5"})
     pipeline.run_pass(conn, shipping)
-    (aside,) = outbox.read_quarantine(conn)
+    (aside,) = dead_letters.read_quarantine(conn)
     return aside.id
 
 
@@ -382,13 +399,13 @@ def test_a_retried_row_is_as_it_was_and_is_shipped(
     conn: Connection, shipping: Settings, receiver: Receiver, with_one_aside: UUID
 ) -> None:
     receiver.reply = choosy = Choosy(set())
-    assert quarantine.retry(conn, [with_one_aside]) == 1
+    assert dead_letters.retry(conn, [with_one_aside]) == 1
     assert read_status(conn, shipping).adds_up
     row = conn.execute("SELECT id, name, context, ip_addr::text FROM audit_log").fetchone()
     assert row == (with_one_aside, "e-5", {"~:browser": "Chrome"}, "0.0.0.0/32")
     pipeline.run_pass(conn, shipping)
     assert choosy.accepted == ["e-5"]
-    state = outbox.read_state(conn)
+    state = account.read_state(conn)
     assert (state.shipped, state.quarantined, state.missing) == (8, 0, 0)
 
 
@@ -400,28 +417,28 @@ def test_a_row_that_is_in_the_table_again_stays_in_quarantine_and_blocks_no_othe
         "VALUES (%s, 'n', 'action', gen_random_uuid(), 'telemetry')",
         (with_one_aside,),
     )
-    assert quarantine.retry(conn) == 0
-    assert [row.id for row in outbox.read_quarantine(conn)] == [with_one_aside]
+    assert dead_letters.retry(conn) == 0
+    assert [row.id for row in dead_letters.read_quarantine(conn)] == [with_one_aside]
     assert read_status(conn, shipping).adds_up
     conn.execute("DELETE FROM audit_log")
-    assert quarantine.retry(conn) == 1
+    assert dead_letters.retry(conn) == 1
 
 
 def test_a_dropped_row_counts_as_dropped(conn: Connection, shipping: Settings, with_one_aside: UUID) -> None:
-    assert quarantine.drop(conn, [UUID(int=1)]) == 0
-    assert quarantine.drop(conn) == 1
-    state = outbox.read_state(conn)
+    assert dead_letters.drop(conn, [UUID(int=1)]) == 0
+    assert dead_letters.drop(conn) == 1
+    state = account.read_state(conn)
     assert (state.shipped, state.quarantined, state.dropped) == (7, 0, 1)
     assert read_status(conn, shipping).adds_up
-    assert outbox.read_quarantine(conn) == []
+    assert dead_letters.read_quarantine(conn) == []
     assert with_one_aside.version == 4
 
 
 def test_the_quarantine_is_not_touched_beside_a_sender(
     conn: Connection, database: Mapping[str, str], with_one_aside: UUID
 ) -> None:
-    with store.connect(database) as other, lease.hold(other), pytest.raises(BusyError):
-        quarantine.retry(conn, [with_one_aside])
+    with connection.connect(database) as other, lease.hold(other), pytest.raises(BusyError):
+        dead_letters.retry(conn, [with_one_aside])
 
 
 # -- the ledger against the receiver's -------------------------------------------------------------------------------
@@ -436,7 +453,7 @@ def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Recei
     pipeline.run_pass(conn, paged)
     frozen = outbox.fetch_page(conn)
     assert frozen is not None
-    settled = [Received(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in outbox.read_ledger(conn)]
+    settled = [Received(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in ledger.read_ledger(conn)]
     return [*settled, Received(frozen.batch_id, frozen.seq, frozen.digest, frozen.event_count, "accepted")]
 
 

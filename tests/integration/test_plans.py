@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import gc, pipeline, store
+from penpot_telemetry import audit_log, gc, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.events import SHIPPED_SOURCES
 from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
@@ -47,14 +47,14 @@ def test_the_planner_takes_the_table_for_a_large_one(crowded: Connection) -> Non
 
 def test_a_page_is_fetched_by_its_ids(crowded: Connection) -> None:
     for count in (100, 10_000):
-        plan = explain(crowded, store._FETCH_ROWS, some_rows(crowded, count) | {"bytes": 10**7})
+        plan = explain(crowded, audit_log._FETCH_ROWS, some_rows(crowded, count) | {"bytes": 10**7})
         assert "Seq Scan" not in plan
         assert "audit_log_pkey" in plan
 
 
 def test_gc_finds_its_boundary_on_the_index(crowded: Connection) -> None:
     parameters = {"limit": gc.GC_STEP, "before": NOON.astimezone(UTC), "sources": SOURCES}
-    assert "Seq Scan on audit_log" not in explain(crowded, store._DROP_OLDEST, parameters)
+    assert "Seq Scan on audit_log" not in explain(crowded, audit_log._DROP_OLDEST, parameters)
 
 
 def test_shipped_rows_are_deleted_by_their_ids(crowded: Connection) -> None:

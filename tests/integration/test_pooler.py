@@ -23,7 +23,7 @@ from pwd import getpwuid
 import psycopg
 import pytest
 
-from penpot_telemetry import lease, outbox, pipeline, store
+from penpot_telemetry import account, connection, lease, ledger, pass_report, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import BusyError
 from penpot_telemetry.status import read_status
@@ -139,15 +139,15 @@ def pooled(pooler: Pooler, shipping: Settings) -> Settings:
     return replace(shipping, database=pooler.reach(shipping.database))
 
 
-def run_pass(settings: Settings) -> pipeline.Report:
+def run_pass(settings: Settings) -> pass_report.PassReport:
     """A pass on a connection of its own, opened as `run` opens it."""
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         return pipeline.run_pass(conn, settings)
 
 
 def record(settings: Settings, count: int, start: int = 0) -> None:
     """Events, recorded through the pooler too."""
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         pipeline.record_events(conn, make_events(count, start=start), settings)
 
 
@@ -182,9 +182,9 @@ def test_passes_ship_through_a_pooler_and_the_account_adds_up(pooled: Settings, 
         record(pooled, 50, 50 * number)
         assert run_pass(replace(pooled, page_rows=20)).shipped == 50
     assert sorted(name for body in receiver.bodies for name in names_of(body)) == sorted(f"e-{n}" for n in range(150))
-    with pipeline.open_database(pooled) as conn:
+    with connection.open_database(pooled) as conn:
         assert read_status(conn, pooled).adds_up
-        assert outbox.read_state(conn).shipped == 150
+        assert account.read_state(conn).shipped == 150
 
 
 def test_a_sender_as_a_process_ships_through_a_pooler(pooled: Settings, receiver: Receiver) -> None:
@@ -252,7 +252,7 @@ def test_a_killed_sender_blocks_the_others_until_its_lease_ends_and_no_longer(
     receiver.reply = accept
     with pytest.raises(BusyError, match="its lease lasts until"):
         run_pass(pooled)
-    with store.connect(database) as conn:
+    with connection.connect(database) as conn:
         found = conn.execute(
             "SELECT extract(epoch FROM lease_until - clock_timestamp())::float FROM penpot_telemetry.state"
         ).fetchone()
@@ -295,7 +295,7 @@ def test_a_sender_whose_lease_was_taken_changes_nothing_any_more(pooled: Setting
     def reply(body: bytes) -> tuple[int, bytes]:
         if not shipped:
             shipped.append(0)
-            with pipeline.open_database(pooled) as conn:
+            with connection.open_database(pooled) as conn:
                 conn.execute("UPDATE penpot_telemetry.state SET lease_until = clock_timestamp()")
             shipped[0] = run_pass(pooled).shipped
         return accept(body)
@@ -306,8 +306,8 @@ def test_a_sender_whose_lease_was_taken_changes_nothing_any_more(pooled: Setting
         run_pass(pooled)
     assert shipped == [5]
     assert receiver.bodies[0] == receiver.bodies[1]
-    with pipeline.open_database(pooled) as conn:
-        assert (read_status(conn, pooled).adds_up, outbox.read_state(conn).shipped) == (True, 5)
+    with connection.open_database(pooled) as conn:
+        assert (read_status(conn, pooled).adds_up, account.read_state(conn).shipped) == (True, 5)
 
 
 # -- what other clients of the pool see ------------------------------------------------------------------------------
@@ -361,10 +361,10 @@ def test_a_pass_ships_whatever_the_database_sets(
     settings = pooled if is_pooled else shipping
     assert shipping.database is not None
     name = shipping.database["dbname"]
-    with store.connect(shipping.database) as conn:
+    with connection.connect(shipping.database) as conn:
         conn.execute(f"ALTER DATABASE {name} SET {setting}".encode())
     record(settings, 5)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         conn.execute(
             "INSERT INTO audit_log (name, type, created_at, tracked_at, profile_id, ip_addr, props, source, context)"
             r" VALUES (%s, 'action', '2026-02-13', '2026-02-13', gen_random_uuid(), '0.0.0.0', %s,"
@@ -373,8 +373,8 @@ def test_a_pass_ships_whatever_the_database_sets(
         )
     assert run_pass(settings).shipped == 6
     assert sorted(names_of(receiver.bodies[0])) == [r"back\slash", *(f"e-{n}" for n in range(5))]
-    with pipeline.open_database(settings) as conn:
-        (entry,) = outbox.read_ledger(conn)
+    with connection.open_database(settings) as conn:
+        (entry,) = ledger.read_ledger(conn)
         assert entry.settled_at >= entry.frozen_at
         assert read_status(conn, settings).adds_up
 
@@ -387,7 +387,7 @@ def test_a_time_limit_of_the_database_ends_a_pass_in_one_line_with_a_remedy(
     assert shipping.database is not None
     name = shipping.database["dbname"]
     record(settings, 5)
-    with store.connect(shipping.database) as conn:
+    with connection.connect(shipping.database) as conn:
         conn.execute(  # each deletion takes longer than that
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
             " 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';"
@@ -399,7 +399,7 @@ def test_a_time_limit_of_the_database_ends_a_pass_in_one_line_with_a_remedy(
     assert err.count("\n") == 1
     assert "statement timeout" in err
     assert "SET statement_timeout = 0" in err
-    with store.connect(shipping.database) as conn:
+    with connection.connect(shipping.database) as conn:
         conn.execute(f"ALTER DATABASE {name} RESET statement_timeout".encode())
         conn.execute("SET statement_timeout = 0")
         conn.execute("DROP TRIGGER slowly ON audit_log")
@@ -427,7 +427,7 @@ def test_a_database_in_another_encoding_ships_what_it_can_hold(  # noqa: PLR0913
         admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'".encode())
         try:
             record(settings, 5)
-            with pipeline.open_database(settings) as conn:
+            with connection.open_database(settings) as conn:
                 conn.execute(
                     "INSERT INTO audit_log (name, type, created_at, tracked_at, profile_id, props, source, context)"
                     " VALUES ('caf\u00e9', 'action', '2026-02-13', '2026-02-13', gen_random_uuid(),"

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import instance, outbox, pipeline, store
+from penpot_telemetry import connection, freeze, instance, outbox, pipeline, preview
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.status import read_status
@@ -50,7 +50,7 @@ def test_the_preview_is_what_is_sent_also_with_rows_of_penpot_and_odd_ones(
     pipeline.record_events(conn, make_events(5), shipping)
     conn.execute(PENPOTS)
     conn.execute(ODD)
-    page = pipeline.preview_page(conn, shipping)
+    page = preview.preview_page(conn, shipping)
     assert page is not None
     assert (page.event_count, page.odd) == (9, 3)
     report = pipeline.run_pass(conn, shipping)
@@ -68,7 +68,7 @@ def test_a_page_of_odd_rows_alone_counts_in_the_totals_of_the_next(
     pipeline.record_events(conn, make_events(5), shipping)
     conn.execute(ODD)
     small = replace(shipping, page_rows=3)
-    page = pipeline.preview_page(conn, small)
+    page = preview.preview_page(conn, small)
     assert page is not None
     assert (page.event_count, page.odd) == (3, 3)
     pipeline.run_pass(conn, small)
@@ -79,8 +79,8 @@ def test_a_page_of_odd_rows_alone_counts_in_the_totals_of_the_next(
 
 def test_the_preview_of_a_batch_in_the_outbox_is_that_batch(conn: Connection, shipping: Settings) -> None:
     pipeline.record_events(conn, make_events(5), shipping)
-    frozen = pipeline.freeze_next(conn, shipping)
-    page = pipeline.preview_page(conn, shipping)
+    frozen = freeze.freeze_next(conn, shipping)
+    page = preview.preview_page(conn, shipping)
     assert frozen is not None
     assert page is not None
     assert page.body == frozen.body
@@ -92,9 +92,9 @@ def test_a_reader_sees_all_in_a_database_that_no_sender_has_seen(
     conn.execute("DROP SCHEMA penpot_telemetry CASCADE")
     conn.execute(PENPOTS)
     looking = replace(shipping, database=reader)
-    with pipeline.open_database(looking, read_only=True) as limited:
+    with connection.open_database(looking, read_only=True) as limited:
         status = read_status(limited, looking)
-        page = pipeline.preview_page(limited, looking)
+        page = preview.preview_page(limited, looking)
     assert (status.pending, status.unseen, status.adds_up) == (4, 4, True)
     assert page is not None
     assert page.event_count == 4
@@ -109,7 +109,7 @@ def test_a_missing_right_is_found_before_anything_is_sent(
     conn.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA penpot_telemetry TO {reader['user']}")
     with (
         pytest.raises(DatabaseError, match="DELETE on audit_log"),
-        pipeline.open_database(replace(shipping, database=reader)) as limited,
+        connection.open_database(replace(shipping, database=reader)) as limited,
     ):
         pipeline.run_pass(limited, shipping)
     assert receiver.bodies == []
@@ -120,9 +120,9 @@ def test_a_server_that_only_reads_is_enough_to_look(
     conn: Connection, database: Mapping[str, str], shipping: Settings
 ) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
-    with store.connect({**database, "options": "-c default_transaction_read_only=on"}) as standby:
+    with connection.connect({**database, "options": "-c default_transaction_read_only=on"}) as standby:
         assert read_status(standby, shipping).pending == 3
-        page = pipeline.preview_page(standby, shipping)
+        page = preview.preview_page(standby, shipping)
     assert page is not None
     assert page.event_count == 3
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import lease, outbox, pipeline, store
+from penpot_telemetry import account, audit_log, connection, lease, ledger, pipeline
 from penpot_telemetry.cli import main
 from penpot_telemetry.config import Settings
 from tests.conftest import NOON, Receiver, make_events, names_of
@@ -144,7 +144,7 @@ def test_from_a_line_of_json_to_the_receiver(call: Call, receiver: Receiver, con
     assert (code, err) == (0, "")
     assert "shipped 2 events in 1 batches" in out
     assert names_of(receiver.bodies[0]) == ["navigate", "navigate"]
-    assert store.count_rows(conn) == 0
+    assert audit_log.count_rows(conn) == 0
 
 
 def test_a_line_that_cannot_be_recorded_is_named_and_the_others_are_kept(call: Call, conn: Connection) -> None:
@@ -153,7 +153,7 @@ def test_a_line_that_cannot_be_recorded_is_named_and_the_others_are_kept(call: C
     assert (code, out) == (1, "recorded 2 events, refused 4\n")
     assert [line.split(":")[0] for line in err.splitlines()] == ["line 2", "line 3", "line 5", "line 6"]
     assert "ada" not in err
-    assert store.count_rows(conn) == 2
+    assert audit_log.count_rows(conn) == 2
 
 
 def test_record_reads_a_file_and_answers_a_program(call: Call, conn: Connection, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_record_reads_a_file_and_answers_a_program(call: Call, conn: Connection,
     code, out, _ = call("record", str(tmp_path / "events.jsonl"), "--origin", "backend", "--json")
     assert code == 1
     assert json.loads(out) == {"recorded": 1, "refused": [{"line": 2, "reason": "type: should be text"}]}
-    assert store.count_rows(conn) == 1
+    assert audit_log.count_rows(conn) == 1
 
 
 def test_nothing_to_do_is_success(call: Call) -> None:
@@ -202,20 +202,20 @@ def test_a_database_that_is_not_there_is_exit_code_1(call: Call, monkeypatch: py
 
 
 def test_a_second_sender_leaves_with_success_and_says_why(call: Call, database: Mapping[str, str]) -> None:
-    with store.connect(database) as other, lease.hold(other):
+    with connection.connect(database) as other, lease.hold(other):
         code, _, err = call("run")
     assert (code, "another sender" in err) == (0, True)
 
 
 def test_a_dry_run_sends_and_changes_nothing(call: Call, receiver: Receiver, conn: Connection) -> None:
     call("record", stdin=lines(GOOD, GOOD))
-    before = outbox.read_state(conn)
+    before = account.read_state(conn)
     code, out, _ = call("run", "--dry-run")
     assert (code, "would send up to 2 events in 1 batches" in out) == (0, True)
     assert json.loads(call("run", "--dry-run", "--json")[1])["pending"] == 2
     assert receiver.bodies == []
-    assert outbox.read_state(conn) == before
-    assert store.count_rows(conn) == 2
+    assert account.read_state(conn) == before
+    assert audit_log.count_rows(conn) == 2
 
 
 def test_the_module_runs_one_pass(environ: dict[str, str], receiver: Receiver, call: Call) -> None:
@@ -315,7 +315,7 @@ def ledger_url(conn: Connection) -> Iterator[tuple[str, dict[str, str]]]:
         def do_GET(self) -> None:
             asked.update(self.headers)
             first = self.path.endswith("after=0")
-            entries = list(outbox.read_ledger(conn)) if first else []
+            entries = list(ledger.read_ledger(conn)) if first else []
             batches = [
                 {
                     "batch-id": str(entry.batch_id),

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from psycopg import Connection
 
-from penpot_telemetry import outbox, pipeline, refusals, store
+from penpot_telemetry import account, audit_log, connection, dead_letters, ledger, pipeline, refusals
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import BusyError, ConfigError, DatabaseError
 from penpot_telemetry.status import read_status
@@ -36,7 +36,7 @@ def test_with_telemetry_inactive_nothing_is_sent_and_rows_stay(
 ) -> None:
     pipeline.record_events(conn, make_events(3), paged)
     pipeline.run_pass(conn, replace(paged, **change))  # type: ignore[arg-type]
-    assert store.count_rows(conn) == 3
+    assert audit_log.count_rows(conn) == 3
     assert receiver.bodies == []
 
 
@@ -49,7 +49,7 @@ def test_what_was_accepted_is_deleted(conn: Connection, paged: Settings, receive
     pipeline.record_events(conn, make_events(25), paged)
     report = pipeline.run_pass(conn, paged)
     assert (report.batches, report.shipped, report.pending) == (3, 25, 0)
-    assert store.count_rows(conn) == 0
+    assert audit_log.count_rows(conn) == 0
     assert sorted(name for body in receiver.bodies for name in names_of(body)) == sorted(f"e-{n}" for n in range(25))
 
 
@@ -62,7 +62,7 @@ def test_rows_that_cannot_be_deleted_are_not_sent_again_and_again(
         with pytest.raises(DatabaseError, match="stay when they are deleted"):
             pipeline.run_pass(conn, paged)
     assert len(set(receiver.bodies)) == 1
-    assert outbox.read_state(conn).shipped == 0
+    assert account.read_state(conn).shipped == 0
 
 
 def test_rows_of_other_sources_are_never_touched(conn: Connection, paged: Settings, receiver: Receiver) -> None:
@@ -87,7 +87,7 @@ def test_the_payload_has_penpots_fields_first_and_then_ours(
     assert (sent["batch-seq"], sent["event-count"]) == (1, 3)
     assert sent["digest"] == payload.digest_events(str(sent["events"]))
     assert UUID(str(sent["batch-id"])).version == 4
-    assert UUID(str(sent["instance-id"])) == outbox.read_state(conn).instance_id
+    assert UUID(str(sent["instance-id"])) == account.read_state(conn).instance_id
 
 
 def test_the_totals_of_every_batch_add_up(conn: Connection, paged: Settings, receiver: Receiver) -> None:
@@ -108,7 +108,7 @@ def test_what_is_not_answered_with_success_is_kept(
     report = pipeline.run_pass(conn, paged)
     assert report.failure is not None
     assert str(status) in report.failure
-    assert (report.shipped, report.pending, store.count_rows(conn)) == (0, 25, 25)
+    assert (report.shipped, report.pending, audit_log.count_rows(conn)) == (0, 25, 25)
     assert len(set(receiver.bodies)) == 1
 
 
@@ -130,7 +130,7 @@ def test_a_lost_answer_is_followed_by_the_same_bytes(conn: Connection, paged: Se
     first, again, rest = receiver.bodies
     assert first == again
     assert len(names_of(rest)) == 7
-    assert outbox.read_state(conn).shipped == 17
+    assert account.read_state(conn).shipped == 17
 
 
 def test_events_recorded_while_shipping_are_shipped_once(
@@ -140,7 +140,7 @@ def test_events_recorded_while_shipping_are_shipped_once(
 
     def record_more(_: bytes) -> tuple[int, bytes]:
         if len(receiver.bodies) <= 5:
-            with store.connect(database) as other:
+            with connection.connect(database) as other:
                 pipeline.record_events(other, make_events(7, start=1000 * len(receiver.bodies)), paged)
         return 204, b""
 
@@ -159,7 +159,7 @@ def test_recorders_at_work_all_the_time_lose_and_double_nothing(
     done = threading.Event()
 
     def record(thread: int) -> None:
-        with store.connect(database) as other:
+        with connection.connect(database) as other:
             for turn in range(40):
                 pipeline.record_events(other, make_events(3, start=100_000 * thread + 10 * turn), paged)
 
@@ -184,7 +184,7 @@ def test_a_second_sender_says_so_and_leaves(
     seen: list[type[Exception]] = []
 
     def try_beside(_: bytes) -> tuple[int, bytes]:
-        with store.connect(database) as other:
+        with connection.connect(database) as other:
             try:
                 pipeline.run_pass(other, paged)
             except BusyError as error:
@@ -204,7 +204,7 @@ def test_after_the_first_sender_the_second_may_send(
     pipeline.record_events(conn, make_events(5), paged)
     pipeline.run_pass(conn, paged)
     receiver.reply = lambda _: (204, b"")
-    with store.connect(database) as other:
+    with connection.connect(database) as other:
         assert pipeline.run_pass(other, paged).shipped == 5
 
 
@@ -220,7 +220,7 @@ def test_a_stop_ends_the_pass_between_two_batches(conn: Connection, paged: Setti
 def test_a_receiver_without_receipts_leaves_its_status_in_the_ledger(conn: Connection, paged: Settings) -> None:
     pipeline.record_events(conn, make_events(1), paged)
     pipeline.run_pass(conn, paged)
-    (entry,) = outbox.read_ledger(conn)
+    (entry,) = ledger.read_ledger(conn)
     assert (entry.outcome, entry.receipt) == ("accepted", {"status": 204})
 
 
@@ -235,7 +235,7 @@ def test_the_receipt_is_kept(conn: Connection, paged: Settings, receiver: Receiv
     pipeline.record_events(conn, make_events(1), paged)
     receiver.reply = lambda body: (200, receipt(body))
     pipeline.run_pass(conn, paged)
-    (entry,) = outbox.read_ledger(conn)
+    (entry,) = ledger.read_ledger(conn)
     assert entry.receipt == {**json.loads(receipt(receiver.bodies[0])), "http-status": 200}
     assert (entry.seq, entry.events, entry.bytes) == (1, 1, len(receiver.bodies[0]))
 
@@ -249,7 +249,7 @@ def test_a_receipt_of_another_batch_settles_nothing(
     report = pipeline.run_pass(conn, paged)
     assert report.failure is not None
     assert "another batch" in report.failure
-    assert report.pending == 1 == store.count_rows(conn)
+    assert report.pending == 1 == audit_log.count_rows(conn)
 
 
 def test_a_batch_that_is_put_into_quarantine_is_refused_and_its_bad_row_is_found(
@@ -264,7 +264,7 @@ def test_a_batch_that_is_put_into_quarantine_is_refused_and_its_bad_row_is_found
     receiver.reply = answer
     report = pipeline.run_pass(conn, paged)
     assert (report.shipped, report.quarantined, report.failure) == (9, 1, None)
-    (dead,) = outbox.read_quarantine(conn)
+    (dead,) = dead_letters.read_quarantine(conn)
     assert (dead.name, "bad-fressian" in dead.reason) == ("e-4", True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import dict_row
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import account, audit_log, connection, instance, pipeline, store
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import ConfigError, DatabaseError, InvalidEventError
 from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
@@ -26,7 +26,7 @@ def rows_of(conn: Connection) -> list[dict[str, object]]:
         return cursor.execute("SELECT *, ip_addr::text AS ip_addr FROM audit_log ORDER BY created_at, name").fetchall()
 
 
-def push(conn: Connection, settings: Settings, *events: object) -> pipeline.Recorded:
+def push(conn: Connection, settings: Settings, *events: object) -> store.Recorded:
     return pipeline.push_audit_events(
         conn, events, profile_id=PROFILE, ip_addr="203.0.113.7", request_at=NOON, settings=settings
     )
@@ -103,13 +103,13 @@ def test_many_events_are_recorded_and_the_bad_ones_named(conn: Connection, setti
     recorded = pipeline.record_events(conn, events, settings)
     assert recorded.accepted == 601
     assert [refusal.index for refusal in recorded.refused] == [600]
-    assert store.count_rows(conn) == 601
+    assert audit_log.count_rows(conn) == 601
 
 
 def test_recording_is_counted_in_its_own_transaction(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(5), settings)
     pipeline.record_event(conn, make_events(1)[0], settings)
-    assert outbox.read_state(conn).tallied == 6 == store.count_rows(conn)
+    assert account.read_state(conn).tallied == 6 == audit_log.count_rows(conn)
 
 
 def test_a_recording_that_fails_leaves_nothing(conn: Connection, settings: Settings) -> None:
@@ -122,7 +122,7 @@ def test_a_recording_that_fails_leaves_nothing(conn: Connection, settings: Setti
 
     with pytest.raises(RuntimeError):
         pipeline.record_events(conn, events(), settings)  # type: ignore[arg-type]
-    assert store.count_rows(conn) == 0 == outbox.read_state(conn).expected
+    assert audit_log.count_rows(conn) == 0 == account.read_state(conn).expected
 
 
 def test_one_bad_event_raises_when_it_is_recorded_alone(conn: Connection, settings: Settings) -> None:
@@ -163,7 +163,7 @@ def test_with_telemetry_inactive_nothing_is_stored(
     assert push(conn, off, {"name": "n", "type": "action"}).accepted == 0
     assert pipeline.record_event(conn, make_events(1)[0], off) is False
     assert pipeline.record_events(conn, make_events(3), off).accepted == 0
-    assert store.count_rows(conn) == 0 == outbox.read_state(conn).expected
+    assert audit_log.count_rows(conn) == 0 == account.read_state(conn).expected
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -177,13 +177,13 @@ def test_a_missing_index_is_said_and_not_made(conn: Connection, settings: Settin
     assert "no index by source and day" in warning
     report = pipeline.run_pass(conn, replace(settings, endpoint=Endpoint("http://127.0.0.1:9/"), attempts=1))
     assert warning in report.warnings
-    assert not store.has_index(conn)
+    assert not audit_log.has_index(conn)
 
 
 def test_a_database_without_the_table_is_named_as_such(empty_database: Mapping[str, str], settings: Settings) -> None:
     with (
         pytest.raises(DatabaseError, match="no audit_log table"),
-        pipeline.open_database(replace(settings, database=empty_database)),
+        connection.open_database(replace(settings, database=empty_database)),
     ):
         pass
 
@@ -191,11 +191,11 @@ def test_a_database_without_the_table_is_named_as_such(empty_database: Mapping[s
 def test_a_table_that_is_not_penpots_is_named_with_what_it_lacks(
     empty_database: Mapping[str, str], settings: Settings
 ) -> None:
-    with store.connect(empty_database) as conn:
+    with connection.connect(empty_database) as conn:
         conn.execute("CREATE TABLE audit_log (id uuid, name text)")
     with (
         pytest.raises(DatabaseError, match="no column context, created_at"),
-        pipeline.open_database(replace(settings, database=empty_database)),
+        connection.open_database(replace(settings, database=empty_database)),
     ):
         pass
 
@@ -203,21 +203,21 @@ def test_a_table_that_is_not_penpots_is_named_with_what_it_lacks(
 def test_the_table_is_created_when_that_is_asked_for(empty_database: Mapping[str, str], settings: Settings) -> None:
     own = replace(settings, database=empty_database, create_table=True)
     for _ in range(2):
-        with pipeline.open_database(own) as conn:
+        with connection.open_database(own) as conn:
             pipeline.record_events(conn, make_events(1), own)
-    with store.connect(empty_database) as conn:
-        assert store.count_rows(conn) == 2
+    with connection.connect(empty_database) as conn:
+        assert audit_log.count_rows(conn) == 2
 
 
 def test_an_existing_table_is_not_altered(empty_database: Mapping[str, str], settings: Settings) -> None:
     describe = (
         "SELECT attname, atttypid, attnotnull FROM pg_attribute WHERE attrelid = 'audit_log'::regclass ORDER BY attnum"
     )
-    with store.connect(empty_database) as conn:
-        store.create_table(conn)
+    with connection.connect(empty_database) as conn:
+        audit_log.create_table(conn)
         conn.execute("ALTER TABLE audit_log ADD COLUMN extra text DEFAULT 'kept'")
         before = conn.execute(describe).fetchall()
-    with pipeline.open_database(replace(settings, database=empty_database, create_table=True)) as conn:
+    with connection.open_database(replace(settings, database=empty_database, create_table=True)) as conn:
         assert conn.execute(describe).fetchall() == before
 
 
@@ -227,7 +227,7 @@ def test_a_role_without_rights_is_told_which(conn: Connection, database: Mapping
     try:
         with (
             pytest.raises(DatabaseError, match=r"permission denied.*grant"),
-            pipeline.open_database(replace(settings, database={**database, "user": name})) as limited,
+            connection.open_database(replace(settings, database={**database, "user": name})) as limited,
         ):
             pipeline.record_event(limited, make_events(1)[0], settings)
     finally:
@@ -238,7 +238,7 @@ def test_a_database_that_is_not_there_is_one_line(settings: Settings) -> None:
     nowhere = {"host": "127.0.0.1", "port": str(free_port()), "dbname": "penpot", "user": "u", "password": "s3cret"}
     with (
         pytest.raises(DatabaseError, match="PENPOT_DATABASE_URI") as caught,
-        pipeline.open_database(replace(settings, database=nowhere)),
+        connection.open_database(replace(settings, database=nowhere)),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -252,7 +252,7 @@ def free_port() -> int:
 
 
 def test_no_message_repeats_a_value_of_a_row(conn: Connection) -> None:
-    with pytest.raises(DatabaseError) as caught, store.database_errors():
+    with pytest.raises(DatabaseError) as caught, connection.database_errors():
         conn.execute("SELECT %s::int", ("ada@example.org",))
     assert "ada" not in str(caught.value)
 
@@ -273,7 +273,7 @@ def test_a_page_is_the_oldest_first_and_only_of_the_sources_that_ship(conn: Conn
     conn.execute("UPDATE audit_log SET source = 'backend' WHERE name IN ('e-2', 'e-12')")
     planned = waiting_names(conn)
     assert (sorted(planned[:2]), sorted(planned[2:])) == (["e-0", "e-1"], ["e-10", "e-11"])
-    page = store.fetch_rows(conn, all_rows(conn))
+    page = audit_log.fetch_rows(conn, all_rows(conn))
     assert sorted(row.name for row in page.rows) == ["e-0", "e-1", "e-10", "e-11"]
     names: dict[bytes, str] = dict(conn.execute("SELECT uuid_send(id), name FROM audit_log").fetchall())
     assert [names[ref[:16]] for ref in page.refs] == [row.name for row in page.rows]
@@ -287,14 +287,14 @@ def test_a_page_begins_with_the_oldest_day_whatever_the_ids(conn: Connection, se
 
 def test_a_page_is_bounded_in_bytes_too(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(10), settings)
-    page = store.fetch_rows(conn, all_rows(conn), max_bytes=100)
+    page = audit_log.fetch_rows(conn, all_rows(conn), max_bytes=100)
     assert (len(page.rows), page.read, page.odd) == (3, 3, [])
 
 
 def test_the_moment_of_a_row_of_penpots_own_is_cut_to_its_day(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(1), settings)
     conn.execute("UPDATE audit_log SET tracked_at = '2026-07-20 23:59:59.999+00', source = 'telemetry:backend'")
-    (row,) = store.fetch_rows(conn, all_rows(conn)).rows
+    (row,) = audit_log.fetch_rows(conn, all_rows(conn)).rows
     assert row.tracked_at == DAY.timestamp() * 1000
 
 
@@ -302,27 +302,27 @@ def test_a_connection_that_is_cut_while_the_instance_id_is_read_says_so(
     conn: Connection, database: Mapping[str, str]
 ) -> None:
     conn.execute("CREATE TABLE server_prop (id text PRIMARY KEY, preload boolean, content jsonb)")
-    with pytest.raises(DatabaseError) as caught, store.connect(database) as cut:
+    with pytest.raises(DatabaseError) as caught, connection.connect(database) as cut:
         conn.execute("SELECT pg_terminate_backend(%s, 5000)", (cut.info.backend_pid,))
-        store.read_instance_id(cut)
+        instance.read_penpot_id(cut)
     assert "server_prop" not in str(caught.value)
 
 
 def test_penpots_own_instance_id_is_found_or_refused_and_never_guessed(conn: Connection) -> None:
-    assert store.read_instance_id(conn) is None
+    assert instance.read_penpot_id(conn) is None
     conn.execute("CREATE TABLE server_prop (id text PRIMARY KEY, preload boolean, content jsonb)")
     with pytest.raises(ConfigError, match="start Penpot once"):
-        store.read_instance_id(conn)
+        instance.read_penpot_id(conn)
     conn.execute("INSERT INTO server_prop VALUES ('instance-id', true, %s)", (json.dumps({"~#'": f"~u{PROFILE}"}),))
-    assert store.read_instance_id(conn) == PROFILE
+    assert instance.read_penpot_id(conn) == PROFILE
     conn.execute("UPDATE server_prop SET content = '\"nonsense\"'")
     with pytest.raises(ConfigError, match="instance-id --set"):
-        store.read_instance_id(conn)
+        instance.read_penpot_id(conn)
     conn.execute("CREATE ROLE blind LOGIN")
     try:
         conn.execute("SET ROLE blind")
         with pytest.raises(ConfigError, match="GRANT SELECT ON server_prop"):
-            store.read_instance_id(conn)
+            instance.read_penpot_id(conn)
     finally:
         conn.execute("RESET ROLE")
         conn.execute("DROP ROLE blind")

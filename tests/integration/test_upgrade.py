@@ -10,7 +10,7 @@ import pytest
 from psycopg import Connection
 from psycopg.types.json import Json
 
-from penpot_telemetry import outbox, pipeline, store
+from penpot_telemetry import account, audit_log, connection, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.status import read_status
@@ -44,8 +44,8 @@ def frozen_body() -> bytes:
 @pytest.fixture
 def first_edition(empty_database: Mapping[str, str]) -> Iterator[Connection]:
     """5 shipped, 1 in quarantine, 2 frozen, parts of 3 rows and of 1 after a refusal, 14 others; 4 in the tally."""
-    with store.connect(empty_database) as conn:
-        store.create_table(conn)
+    with connection.connect(empty_database) as conn:
+        audit_log.create_table(conn)
         conn.execute("CREATE SCHEMA penpot_telemetry")
         conn.execute((files("penpot_telemetry") / "sql" / "001_outbox.sql").read_text())
         conn.execute(
@@ -81,15 +81,15 @@ def first_edition(empty_database: Mapping[str, str]) -> Iterator[Connection]:
 def test_the_first_edition_is_brought_forward_and_ships_what_was_on_its_way(
     first_edition: Connection, empty_database: Mapping[str, str], shipping: Settings, receiver: Receiver
 ) -> None:
-    assert store.count_rows(first_edition) == 20
+    assert audit_log.count_rows(first_edition) == 20
     settings = replace(shipping, database=empty_database)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         status = read_status(conn, settings)
         assert (status.adds_up, status.recorded, status.pending, status.missing) == (True, 26, 20, 0)
         report = pipeline.run_pass(conn, settings)
         assert (report.shipped, report.pending, report.adopted, report.missing) == (20, 0, 0, 0)
         assert read_status(conn, settings).adds_up
-        assert outbox.read_state(conn).shipped == 25
+        assert account.read_state(conn).shipped == 25
     assert receiver.bodies[0] == frozen_body()
     names = [name for body in receiver.bodies for name in names_of(body)]
     assert sorted(names) == sorted(f"e-{n}" for n in range(1, 21))
@@ -101,7 +101,7 @@ def test_rows_that_the_first_edition_miscounted_are_found_when_it_is_brought_for
 ) -> None:
     first_edition.execute("DELETE FROM audit_log WHERE name IN ('e-19', 'e-20')")
     settings = replace(shipping, database=empty_database)
-    with pipeline.open_database(settings) as conn:
+    with connection.open_database(settings) as conn:
         status = read_status(conn, settings)
     assert (status.adds_up, status.missing, status.pending) == (False, 2, 18)
 
@@ -111,7 +111,7 @@ def test_a_reader_is_told_that_the_first_edition_has_to_be_brought_forward(
 ) -> None:
     settings = replace(shipping, database=empty_database)
     with (
-        pipeline.open_database(settings, read_only=True) as conn,
+        connection.open_database(settings, read_only=True) as conn,
         pytest.raises(DatabaseError, match="brings it forward"),
     ):
         read_status(conn, settings)

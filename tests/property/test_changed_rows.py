@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from penpot_telemetry import outbox, quarantine
+from penpot_telemetry import dead_letters, reconcile
 from penpot_telemetry.status import read_status
 from tests.crash.house import open_front
 from tests.property.test_exactly_once import DELIVERED, LIES, Flow
@@ -39,16 +39,16 @@ def live(flow: Flow, chance: Random) -> None:
         if chance.random() < 0.3:
             flow.deliver_late(chance.randrange(1, 4))
         if chance.random() < 0.2:
-            quarantine.retry(flow.conn)
+            dead_letters.retry(flow.conn)
 
 
 def settle(flow: Flow) -> None:
     """Nothing fails any more, and nobody changes anything."""
     flow.deliver_late(len(flow.late))
-    quarantine.retry(flow.conn)
+    dead_letters.retry(flow.conn)
     for _ in range(2):  # what was changed on the way is sent by the next pass
         assert flow.run_pass([], page_rows=1000).failure is None
-    quarantine.accept_missing(flow.conn)
+    reconcile.accept_missing(flow.conn)
     flow.record(1, 0)
     assert flow.run_pass([], page_rows=1000).failure is None
 
@@ -57,7 +57,7 @@ def each_event_arrived_once(flow: Flow) -> None:
     """By the names of events: each content of a row is another event."""
     assert flow.faults == []
     marks, status = flow.house.marks(), read_status(flow.conn, flow.settings)
-    aside = {row.name for row in outbox.read_quarantine(flow.conn)}
+    aside = {row.name for row in dead_letters.read_quarantine(flow.conn)}
     last = {mark for row_id, mark in flow.made.items() if mark and row_id not in flow.neighbour.removed}
     assert last - marks.keys() - aside == set(), "lost"
     assert {mark: count for mark, count in marks.items() if count > 1} == {}, "doubled"

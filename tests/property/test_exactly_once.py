@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from penpot_telemetry import lease, ledger, outbox, pipeline, quarantine, store
+from penpot_telemetry import account, connection, dead_letters, lease, ledger, outbox, pass_report, pipeline, reconcile
 from penpot_telemetry.config import Endpoint, Settings
 from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.status import read_status
@@ -117,7 +117,7 @@ class Flow(RuleBasedStateMachine):
         self.front.post = self.answer
         self.front.get = self.list_batches
         self.stack = ExitStack()
-        self.conn = self.stack.enter_context(store.connect(self.database))
+        self.conn = self.stack.enter_context(connection.connect(self.database))
         self.connect()
         self.record(1, 0)  # from here on the address is known to give receipts
         assert self.run_pass([]).shipped == 1
@@ -125,8 +125,8 @@ class Flow(RuleBasedStateMachine):
     def connect(self) -> None:
         """A new connection of the sender's."""
         self.stack.close()
-        self.conn = self.stack.enter_context(store.connect(self.database))
-        self.watched = self.stack.enter_context(store.connect(self.database))
+        self.conn = self.stack.enter_context(connection.connect(self.database))
+        self.watched = self.stack.enter_context(connection.connect(self.database))
         neighbour.meddle(self.watched, self.neighbour.act)
 
     def teardown(self) -> None:
@@ -138,14 +138,14 @@ class Flow(RuleBasedStateMachine):
             report = self.run_pass([], page_rows=1000)
             assert (report.failure, report.pending) == (None, 0)
             self.events_are_in_one_place()
-            quarantine.accept_missing(self.conn)
+            reconcile.accept_missing(self.conn)
             self.record(1, 0)
             assert self.run_pass([], page_rows=1000).shipped >= 1
-            state = outbox.read_state(self.conn)
+            state = account.read_state(self.conn)
             found = self.house.read_account()
             assert found.lost_at_senders == state.dropped + state.quarantined
             assert found.missing_batches == 0
-            settled = sum(entry.outcome == "accepted" for entry in outbox.read_ledger(self.conn))
+            settled = sum(entry.outcome == "accepted" for entry in ledger.read_ledger(self.conn))
             found_ledger = ledger.verify(self.conn, Endpoint(self.front.url), self.settings)
             assert (found_ledger.agreed, found_ledger.mismatches) == (settled, [])
             Flow.moves += self.neighbour.moves
@@ -264,7 +264,7 @@ class Flow(RuleBasedStateMachine):
         self.record(count, skew)
         self.run_pass(network, dice, page_rows=1000, cap_rows=cap)
 
-    def run_pass(self, network: Iterable[str], dice: int | None = None, **changes: Any) -> pipeline.Report:
+    def run_pass(self, network: Iterable[str], dice: int | None = None, **changes: Any) -> pass_report.PassReport:
         """One pass over a network, beside a neighbour that throws dice, with other settings."""
         if isinstance(network, list):
             changes |= {"request_timeout": 0.5} if "drips" in network else {}
@@ -277,7 +277,7 @@ class Flow(RuleBasedStateMachine):
             return pipeline.run_pass(self.watched, replace(self.settings, **changes))
         except DatabaseError:
             assert self.watched.closed or self.watched.broken
-            return pipeline.Report(failure="the connection was cut")
+            return pass_report.PassReport(failure="the connection was cut")
         finally:
             with self.lock:  # what is under way arrives
                 self.network = iter(())
@@ -297,10 +297,10 @@ class Flow(RuleBasedStateMachine):
     @rule()
     def second_sender(self) -> None:
         """Another sender at once does nothing at all."""
-        before = outbox.read_state(self.conn)
-        with store.connect(self.database) as other, lease.hold(other), pytest.raises(BusyError):
+        before = account.read_state(self.conn)
+        with connection.connect(self.database) as other, lease.hold(other), pytest.raises(BusyError):
             pipeline.run_pass(self.conn, self.settings)
-        assert outbox.read_state(self.conn) == before
+        assert account.read_state(self.conn) == before
 
     @rule(seed=st.integers(0, 2**16), count=st.integers(0, 3))
     def poison_some(self, seed: int, count: int) -> None:
@@ -311,10 +311,10 @@ class Flow(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), keep=st.booleans())
     def empty_quarantine(self, which: int, keep: bool) -> None:
         """One row, or all, out of the quarantine: back to be sent, or away for good."""
-        rows = sorted(outbox.read_quarantine(self.conn), key=lambda row: (row.name[:30], row.since))
+        rows = sorted(dead_letters.read_quarantine(self.conn), key=lambda row: (row.name[:30], row.since))
         ids = [rows[which].id] if which < len(rows) else None
         chosen = ids or [row.id for row in rows]
-        action = quarantine.retry if keep else quarantine.drop
+        action = dead_letters.retry if keep else dead_letters.drop
         assert action(self.conn, ids) == len(chosen)
         if not keep:
             self.given_up |= set(chosen)
@@ -404,7 +404,7 @@ class Flow(RuleBasedStateMachine):
 
     def doubtful(self) -> set[UUID]:
         """The rows of batches that were refused here, and arrived all the same or may do so yet."""
-        refused = {str(entry.batch_id) for entry in outbox.read_ledger(self.conn) if entry.outcome == "refused"}
+        refused = {str(entry.batch_id) for entry in ledger.read_ledger(self.conn) if entry.outcome == "refused"}
         marks = {
             mark
             for body in [*self.bodies, *self.late]

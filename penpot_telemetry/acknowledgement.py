@@ -1,0 +1,27 @@
+"""A receipt in; the batch leaves the outbox, and its rows leave `audit_log`: in one transaction."""
+
+from penpot_telemetry import account, audit_log, outbox
+from penpot_telemetry.config import Endpoint
+from penpot_telemetry.lease import Lease
+from penpot_telemetry.outbox import Page
+from penpot_telemetry.pass_report import PassReport
+from penpot_telemetry.send import Answer
+
+
+def acknowledge(held: Lease, page: Page, answer: Answer, endpoint: Endpoint, report: PassReport) -> None:
+    """Keeps the receipt and deletes the rows, in one transaction. A row that was changed meanwhile is a new one."""
+    conn = held.conn
+
+    def step() -> None:
+        outbox.acknowledge_page(conn, page, answer.receipt, answer.duplicate_of)
+        audit_log.delete_rows(conn, page.rows)
+        if answer.is_receipt:
+            account.keep_receipts_from(conn, endpoint.url)
+
+    held.step(step)
+    report.batches += 1
+    report.shipped += page.event_count
+    dead = answer.receipt.get("dead-letters", 0)
+    if isinstance(dead, int) and dead > 0:
+        report.dead_letters += dead
+        report.warnings.append(f"batch {page.seq} arrived, and the receiver keeps {dead:,} of its events aside")

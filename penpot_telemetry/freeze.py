@@ -1,0 +1,126 @@
+"""Rows in, the next outbox batch out: its bytes are frozen, and sent as they are until they are answered."""
+
+from dataclasses import dataclass
+from os import urandom
+from uuid import UUID
+
+from psycopg import Connection
+
+from penpot_telemetry import account, audit_log, compose, dead_letters, instance, lease, outbox, refusals
+from penpot_telemetry.compose import UNKNOWN_VERSION
+from penpot_telemetry.config import Settings
+from penpot_telemetry.connection import database_errors
+from penpot_telemetry.lease import Lease
+from penpot_telemetry.outbox import Page
+from penpot_telemetry.pass_report import PassReport
+from penpot_telemetry.reconcile import Observation, look
+from penpot_telemetry.refusals import Turn, Turns
+from penpot_telemetry.rows import Rows
+from penpot_telemetry.signing import sign
+from penpot_telemetry.wire import payload
+
+NO_VERSION = "no row says the version of its Penpot, so the batch says unknown: set PENPOT_TELEMETRY_VERSION"
+
+
+def next_page(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> Page | None:
+    """The next batch, in the outbox; None when nothing waits, or too little of what came since the pass began."""
+    page = _freeze(held, settings, report, turns)
+    if page is None and turns.may_look_again:
+        turns.look_again(look(held, report), settings.page_rows)
+        if turns.may_look_again:
+            page = _freeze(held, settings, report, turns)
+    return page
+
+
+def freeze_next(conn: Connection, settings: Settings) -> Page | None:
+    """The batch in the outbox, or the next one put there: what a pass does before it sends, for a look at the bytes."""
+    with database_errors(), lease.hold(conn) as held:
+        held.step(lambda: instance.keep(conn, settings))
+        report = PassReport()
+        return outbox.fetch_page(conn) or next_page(held, settings, report, Turns(look(held, report).fresh))
+
+
+def _freeze(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> Page | None:
+    frozen = held.step(lambda: freeze_page(held.conn, settings, turns.copy()))
+    turns.follow(frozen.turns)
+    report.quarantined += frozen.quarantined
+    if frozen.has_no_version and NO_VERSION not in report.warnings:
+        report.warnings.append(NO_VERSION)
+    return frozen.page
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The batch that was put into the outbox, if any; whose turn it is after it; and the rows put into quarantine."""
+
+    page: Page | None
+    turns: Turns
+    quarantined: int = 0
+    has_no_version: bool = False
+
+
+def freeze_page(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
+    """Takes the rows whose turn it is and keeps them as the bytes that will be sent; no page when nothing waits.
+
+    A row that cannot be sent goes into quarantine on the way. To be called in a step of the lease, with a copy of the
+    turns: a step may be tried again.
+    """
+    quarantined = 0
+    while (draft := compose_page(conn, settings, turns)) is not None:
+        for reason, odd in draft.composed.odd_by_reason().items():
+            quarantined += dead_letters.set_aside(conn, Rows.of(odd), reason)
+        refusals.end_turn(conn, turns, draft.turn, draft.read)
+        turns.version = draft.composed.version or turns.version
+        account.count_changed(conn, draft.composed.changed)
+        if draft.composed.refs:
+            rows = Rows.of(draft.composed.refs)
+            account.take(conn, rows.ids)
+            page = outbox.insert_page(conn, draft.envelope, rows)
+            return Frozen(page, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
+    refusals.remove_gone(conn, turns)
+    return Frozen(None, turns, quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch before it is in the outbox: its envelope, what it was made of, and how many of the rows were read."""
+
+    envelope: payload.EventsBatch
+    composed: compose.Composed
+    turn: Turn
+    read: int
+
+
+def compose_page(
+    conn: Connection,
+    settings: Settings,
+    turns: Turns,
+    state: account.State | None = None,
+    seen: Observation | None = None,
+) -> Draft | None:
+    """The batch whose turn it is, as it would be sent; reads and changes nothing. None when nothing waits.
+
+    `seen`: a look at the rows that the account does not know yet.
+    """
+    while (turn := turns.next(conn, settings.page_rows)) is not None:
+        found = audit_log.fetch_rows(conn, turn.rows)
+        composed = compose.compose(found.rows, found.refs).with_odd(found.odd)
+        if composed.refs or composed.odd:
+            break
+        turns.skip(turn, found.read)  # somebody deleted or changed them all
+    else:
+        return None
+    state = state or account.read_state(conn)
+    adopted, missing = (seen.adopted, seen.missing) if seen else (0, 0)
+    envelope = payload.EventsBatch(
+        version=composed.version or settings.version or UNKNOWN_VERSION,
+        instance_id=state.instance_id or instance.find(conn, settings).value,
+        events=composed.events,
+        batch_id=UUID(bytes=urandom(16), version=4),
+        batch_seq=state.next_seq,
+        event_count=len(composed.refs),
+        digest=payload.digest_events(composed.events),
+        totals=state.totals(adopted, missing),
+        supersedes=tuple(turn.segment.supersedes) if turn.segment else (),
+    )
+    return Draft(sign(envelope, settings), composed, turn, found.read)
