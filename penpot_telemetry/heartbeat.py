@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penpot_telemetry.run import PassResult
+    from penpot_telemetry.passes import PassResult
 
 FUTURE = 300.0
 """Seconds: a time further ahead than clocks differ says nothing."""

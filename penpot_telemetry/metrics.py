@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penpot_telemetry.errors import ConfigError
 
 if TYPE_CHECKING:
-    from penpot_telemetry.run import PassResult
+    from penpot_telemetry.passes import PassResult
 
 LOOPBACK = "127.0.0.1"
 COUNTED = ("shipped", "dropped", "quarantined", "missing")

@@ -12,8 +12,8 @@ import pytest
 from psycopg import Connection
 
 from penpot_telemetry import pipeline
-from penpot_telemetry.cli import decode_lines
 from penpot_telemetry.config import Settings
+from penpot_telemetry.decode import decode_lines
 from penpot_telemetry.events import BACKEND_CONTEXT_KEYS, FRONTEND_CONTEXT_KEYS, AuditEvent, Origin
 from penpot_telemetry.wire import blob
 from tests.conftest import Receiver

@@ -394,7 +394,7 @@ def test_scheduled_passes_go_on_until_a_signal_ends_them_in_good_order(
     environ: dict[str, str], receiver: Receiver, call: Call, number: int
 ) -> None:
     call("record", stdin=lines(GOOD))
-    code = "from penpot_telemetry import run, cli; run.MOST_DELAY = 0.1; cli.main(['run', '--every', '1s'])"
+    code = "from penpot_telemetry.cli import main, schedule; schedule.MOST_DELAY = 0.1; main(['run', '--every', '1s'])"
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, **environ}, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -413,7 +413,9 @@ def test_a_scheduled_pass_that_fails_is_followed_by_another(
 ) -> None:
     call("record", stdin=lines(GOOD))
     receiver.reply = lambda _: (500 if len(receiver.bodies) < 2 else 204, b"")
-    code = "from penpot_telemetry import run, cli; run.MOST_DELAY = 0.1; cli.main(['run', '--every', '0.2s'])"
+    code = (
+        "from penpot_telemetry.cli import main, schedule; schedule.MOST_DELAY = 0.1; main(['run', '--every', '0.2s'])"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, **environ},

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import pytest
 
-from penpot_telemetry import run
 from penpot_telemetry.cli import main
+from penpot_telemetry.cli.schedule import parse_interval
 from penpot_telemetry.errors import ConfigError, DecodeError
 from penpot_telemetry.json_lines import LINE_BYTES, Lines
 from penpot_telemetry.metrics import PassMetrics, parse_address
@@ -118,13 +118,13 @@ def test_without_an_address_run_says_what_to_set(call: Call, monkeypatch: pytest
     ("text", "seconds"), [("3h", 10_800), ("15m", 900), ("90s", 90), ("1d", 86_400), (" 0.5h", 1800)]
 )
 def test_an_interval_is_understood(text: str, seconds: float) -> None:
-    assert run.parse_interval(text) == seconds
+    assert parse_interval(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "3", "h", "-3h", "0s", "3 hours", "1e3s"])
 def test_an_interval_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="3h"):
-        run.parse_interval(text)
+        parse_interval(text)
 
 
 # -- decode ----------------------------------------------------------------------------------------------------------
