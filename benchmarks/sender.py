@@ -17,7 +17,8 @@ from benchmarks.codec import make_rows, read_sample
 from benchmarks.intake import serve
 from benchmarks.measure import Row, alone, interleave, pairs
 from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.events import AuditEvent
 from penpot_telemetry.simulate import demo_fleet
 

@@ -1,11 +1,11 @@
 """A receipt in; the batch leaves the outbox, and its rows leave `audit_log`: in one transaction."""
 
 from penpot_telemetry import account, audit_log, outbox
-from penpot_telemetry.config import Endpoint
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.send import Answer
+from penpot_telemetry.receipt import Answer
 
 
 def acknowledge(held: Lease, page: Page, answer: Answer, endpoint: Endpoint, report: PassReport) -> None:

@@ -25,7 +25,8 @@ from rich.table import Table
 from stamina import instrumentation
 
 from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
-from penpot_telemetry.config import Settings, parse_endpoint, read_settings
+from penpot_telemetry.config import Settings, read_settings
+from penpot_telemetry.endpoint import parse_endpoint
 from penpot_telemetry.errors import ConfigError, TelemetryError
 from penpot_telemetry.simulate import Fleet, demo_fleet
 

@@ -12,12 +12,14 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from penpot_telemetry import account, dead_letters, outbox, schema
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
 from penpot_telemetry.connection import database_errors
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.send import NoLedgerError, Received, fetch_received, read_duplicate_of
+from penpot_telemetry.receipt import read_duplicate_of
+from penpot_telemetry.receiver_ledger import NoLedgerError, Received, fetch_received
 
 RENEW_EVERY = 1000
 

@@ -24,9 +24,10 @@ from penpot_telemetry.compose import UNKNOWN_VERSION
 from penpot_telemetry.config import Settings, require_endpoint
 from penpot_telemetry.connection import database_errors
 from penpot_telemetry.events import NAME, SHIPPED_SOURCES
+from penpot_telemetry.http_client import Session
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.send import Sent
+from penpot_telemetry.receipt import Sent
 from penpot_telemetry.wire import payload
 
 Stat = int | Mapping[str, int]
@@ -79,9 +80,7 @@ def build_report(stats: Stats, version: str, instance_id: UUID) -> bytes:
     return payload.build_legacy_report(payload.LegacyReport(version, instance_id, dict(stats.values), ()))
 
 
-def send_report(
-    held: Lease, session: send.Session, settings: Settings, report: PassReport, version: str | None
-) -> None:
+def send_report(held: Lease, session: Session, settings: Settings, report: PassReport, version: str | None) -> None:
     """Sends the counts of Penpot's tables once a day. One that fails is a warning, and tried again by the next pass."""
     conn, today = held.conn, datetime.now(UTC).date()
     state = account.read_state(conn)

@@ -21,11 +21,13 @@ from penpot_telemetry import (
     freeze,
     gc,
     grants,
+    http_client,
     instance,
     lease,
     ledger,
     legacy_report,
     outbox,
+    receipt,
     reconcile,
     refusals,
     send,
@@ -122,7 +124,7 @@ def run_pass(
         report.warnings += [*endpoint.warnings, *grants.warn_of_index(conn)]
         turns = Turns(reconcile.look(held, report).fresh)
         report.pending = account.read_state(conn).expected
-        with send.open_session(endpoint) as session:
+        with http_client.open_session(endpoint) as session:
             ship(held, session, settings, report, turns, progress=progress, stopped=stopped)
             if settings.legacy_report and not report.failure:
                 legacy_report.send_report(held, session, settings, report, turns.version)
@@ -136,7 +138,7 @@ def run_pass(
 
 def ship(  # noqa: PLR0913
     held: Lease,
-    session: send.Session,
+    session: http_client.Session,
     settings: Settings,
     report: PassReport,
     turns: Turns,
@@ -152,7 +154,7 @@ def ship(  # noqa: PLR0913
         if page is None:
             return
         needs_receipt = endpoint.needs_receipt(settings.receipts, account.read_state(held.conn).receipts_from)
-        sent = send.Sent(page.body, page.batch_id, page.digest, needs_receipt)
+        sent = receipt.Sent(page.body, page.batch_id, page.digest, needs_receipt)
         answer = send.post_batch(session, endpoint, sent, settings, stopped=stopped, before=held.renew)
         report.failure = follow(held, page, answer, settings, report, turns)
         if report.failure:
@@ -161,7 +163,7 @@ def ship(  # noqa: PLR0913
 
 
 def follow(  # noqa: PLR0913, PLR0917
-    held: Lease, page: Page, answer: send.Answer, settings: Settings, report: PassReport, turns: Turns
+    held: Lease, page: Page, answer: receipt.Answer, settings: Settings, report: PassReport, turns: Turns
 ) -> str | None:
     """Does what the answer to a batch asks for; says why the pass must end, if it must."""
     match answer.outcome:

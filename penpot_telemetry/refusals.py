@@ -15,10 +15,10 @@ from penpot_telemetry import account, dead_letters, outbox, segments
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page
 from penpot_telemetry.pass_report import PassReport
+from penpot_telemetry.receipt import Answer
 from penpot_telemetry.reconcile import Observation
 from penpot_telemetry.rows import ID_BYTES, Rows
 from penpot_telemetry.segments import Segment
-from penpot_telemetry.send import Answer
 
 BUDGET = 16
 """Refusals that a pass without an acceptance takes."""

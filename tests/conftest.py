@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.events import AuditEvent
 from penpot_telemetry.wire.batch import decode_columns
 

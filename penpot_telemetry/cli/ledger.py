@@ -71,7 +71,7 @@ def verify(url: str, as_json: bool) -> None:
 
     PENPOT_TELEMETRY_TOKEN, or the file that PENPOT_TELEMETRY_TOKEN_FILE names, is sent as a bearer token.
     """
-    from penpot_telemetry.config import read_endpoint  # noqa: PLC0415
+    from penpot_telemetry.endpoint import read_endpoint  # noqa: PLC0415
 
     endpoint = read_endpoint(os.environ, url, "URL")
     with open_sender(read_only=True) as (settings, conn):

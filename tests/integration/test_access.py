@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 import requests
 
-from penpot_telemetry import send
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry import receiver_ledger
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import ConfigError
 from receiver.server.auth import Access, is_loopback, read_access
 from receiver.server.settings import places_beside, read_settings
@@ -58,7 +59,7 @@ def test_a_sender_reads_the_ledger_with_its_key_and_nothing_else(receiver: Runni
     body = body_of(rows(2), batch_id=batch_id, batch_seq=1)
     sent = requests.post(receiver.url, body, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
     assert sent.json()["status"] == "accepted"
-    assert [found.batch_id for found in send.fetch_received(endpoint, INSTANCE, settings)] == [batch_id]
+    assert [found.batch_id for found in receiver_ledger.fetch_received(endpoint, INSTANCE, settings)] == [batch_id]
     for path in READING:
         answer = requests.get(receiver.url + path, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
         assert answer.status_code == (200 if path == LEDGER else 401)

@@ -16,7 +16,8 @@ import pytest
 from psycopg import Connection
 
 from penpot_telemetry import account, audit_log, dead_letters, pipeline
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload
 from receiver.storage.store import Store, UnavailableError

@@ -14,7 +14,8 @@ import pytest
 from psycopg import Connection
 
 from penpot_telemetry import account, ledger, pipeline
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.batch import encode_events

@@ -13,8 +13,11 @@ import requests
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from penpot_telemetry.config import Settings, parse_endpoint
-from penpot_telemetry.send import Sent, open_session, post_batch
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import parse_endpoint
+from penpot_telemetry.http_client import open_session
+from penpot_telemetry.receipt import Sent
+from penpot_telemetry.send import post_batch
 from penpot_telemetry.wire import payload
 from receiver.reports.disk_usage import Sizes
 from receiver.server.metrics import Metrics

@@ -23,7 +23,8 @@ import pytest
 from psycopg import Connection, errors
 
 from penpot_telemetry import connection, dead_letters, grants, pass_report, pipeline, reconcile
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.events import AuditEvent
 from penpot_telemetry.status import read_status
 from tests.conftest import Receiver, accept, names_of

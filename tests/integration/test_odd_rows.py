@@ -13,7 +13,8 @@ import pytest
 from psycopg import Connection
 
 from penpot_telemetry import account, dead_letters, pass_report, pipeline, preview
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire.limits import PAGE_ROWS
 from tests.conftest import NOON, make_events

@@ -12,7 +12,8 @@ import pytest
 from psycopg import Connection
 
 from penpot_telemetry import account, audit_log, dead_letters, ledger, pass_report, pipeline, reconcile, segments
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.status import read_status
 from tests.conftest import NOON, Receiver, make_events, names_of
 from tests.crash.house import Front, House, open_front

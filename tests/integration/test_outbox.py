@@ -31,11 +31,13 @@ from penpot_telemetry import (
     schema,
     segments,
 )
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.ledger import Verification
+from penpot_telemetry.receipt import Answer
+from penpot_telemetry.receiver_ledger import Received
 from penpot_telemetry.refusals import Turns
-from penpot_telemetry.send import Answer, Received
 from penpot_telemetry.status import read_status
 from tests.conftest import TEMPLATE, Receiver, make_events, names_of, waiting_names
 

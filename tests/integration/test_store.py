@@ -10,7 +10,8 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from penpot_telemetry import account, audit_log, connection, instance, pipeline, store
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import ConfigError, DatabaseError, InvalidEventError
 from penpot_telemetry.events import SOURCE, ZERO_UUID, AuditEvent
 from penpot_telemetry.rows import Rows

@@ -33,7 +33,8 @@ from hypothesis.stateful import (
 )
 
 from penpot_telemetry import account, connection, dead_letters, lease, ledger, outbox, pass_report, pipeline, reconcile
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.status import read_status
 from penpot_telemetry.wire import payload

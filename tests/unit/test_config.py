@@ -6,7 +6,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 
-from penpot_telemetry.config import Endpoint, parse_database_uri, parse_endpoint, read_flags, read_settings
+from penpot_telemetry.config import read_flags, read_settings
+from penpot_telemetry.database_uri import parse_database_uri
+from penpot_telemetry.endpoint import Endpoint, parse_endpoint
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.wire import signature
 

@@ -11,9 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from penpot_telemetry.config import Endpoint, Settings
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import TelemetryError
-from penpot_telemetry.send import Answer, Sent, fetch_received, open_session, post_batch
+from penpot_telemetry.http_client import open_session
+from penpot_telemetry.receipt import Answer, Sent
+from penpot_telemetry.receiver_ledger import fetch_received
+from penpot_telemetry.send import post_batch
 
 SECONDS = 0.6
 PATIENCE = 5.0

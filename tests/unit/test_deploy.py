@@ -117,7 +117,8 @@ def test_a_line_of_the_crontab_has_a_time_a_user_and_the_command_of_the_unit() -
 
 def known_settings() -> set[str]:
     """The variables that the settings code names. One that holds a secret may be a file's name, too."""
-    text = (ROOT / "penpot_telemetry" / "config.py").read_text()
+    modules = ("config", "endpoint", "environment", "database_uri")
+    text = "".join((ROOT / "penpot_telemetry" / f"{module}.py").read_text() for module in modules)
     names = set(re.findall(r'"(PENPOT_[A-Z_]+)"', text))
     return names | {f"{name}_FILE" for name in names if re.search(r"PASSWORD|TOKEN|KEY", name)}
 

@@ -10,9 +10,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from penpot_telemetry.config import Endpoint, Settings, parse_endpoint
+from penpot_telemetry.config import Settings
+from penpot_telemetry.endpoint import Endpoint, parse_endpoint
 from penpot_telemetry.errors import DecodeError, TelemetryError
-from penpot_telemetry.send import Answer, Sent, fetch_received, judge, open_session, post_batch
+from penpot_telemetry.http_client import open_session
+from penpot_telemetry.receipt import Answer, Sent, judge
+from penpot_telemetry.receiver_ledger import fetch_received
+from penpot_telemetry.send import post_batch
 from tests.conftest import Receiver
 
 BODY = b'{"type":"telemetry-events"}'
