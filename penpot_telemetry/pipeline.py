@@ -42,7 +42,7 @@ from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import Page
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.refusals import Turns
-from penpot_telemetry.store import Recorded, Refusal
+from penpot_telemetry.store import RecordResult, RejectedEvent
 
 # -- record ----------------------------------------------------------------------------------------------------------
 
@@ -55,7 +55,7 @@ def push_audit_events(  # noqa: PLR0913  the request's facts, one by one, as Pen
     ip_addr: str | None,
     request_at: datetime,
     settings: Settings,
-) -> Recorded:
+) -> RecordResult:
     """Records what a browser posted: each event a map with `name`, `type` and optionally props, context, timestamp.
 
     A bad event is refused with its index and reason, and the others are kept. With telemetry inactive nothing is
@@ -69,7 +69,7 @@ def push_audit_events(  # noqa: PLR0913  the request's facts, one by one, as Pen
     )
 
 
-def record_events(conn: Connection, events: Iterable[AuditEvent], settings: Settings) -> Recorded:
+def record_events(conn: Connection, events: Iterable[AuditEvent], settings: Settings) -> RecordResult:
     """Records many events, in one transaction and by COPY. A bad event is refused, and the others are kept."""
     return record_raw(conn, events, anonymise.check_event, settings)
 
@@ -83,20 +83,20 @@ def record_event(conn: Connection, event: AuditEvent, settings: Settings) -> boo
 
 def record_raw(
     conn: Connection, events: Iterable[object], read: Callable[[object], AuditEvent], settings: Settings
-) -> Recorded:
+) -> RecordResult:
     """Records events that `read` makes of raw ones, in one transaction."""
     if not settings.active:
-        return Recorded(0)
-    refused: list[Refusal] = []
+        return RecordResult(0)
+    refused: list[RejectedEvent] = []
 
     def anonymised() -> Iterator[TelemetryEvent]:
         for index, (raw, row_id) in enumerate(zip(events, store.random_ids(), strict=False)):
             try:
                 yield anonymise.anonymise(read(raw), row_id=row_id, pseudonym_key=settings.pseudonym_key)
             except InvalidEventError as error:
-                refused.append(Refusal(index, str(error)))
+                refused.append(RejectedEvent(index, str(error)))
 
-    return Recorded(store.store_events(conn, anonymised()), refused)
+    return RecordResult(store.store_events(conn, anonymised()), refused)
 
 
 # -- ship: one pass --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from penpot_telemetry.wire.transit import dumps_verbose
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RejectedEvent:
     """An event that was not recorded: its place in what was given, and why. Never what it held."""
 
     index: int
@@ -25,11 +25,11 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordResult:
     """How many events were stored, and which were refused."""
 
     accepted: int
-    refused: Sequence[Refusal] = ()
+    refused: Sequence[RejectedEvent] = ()
 
 
 def random_ids() -> Iterator[UUID]:

@@ -14,7 +14,7 @@ from penpot_telemetry.errors import InvalidEventError
 
 if TYPE_CHECKING:
     from penpot_telemetry.events import AuditEvent
-    from penpot_telemetry.store import Recorded
+    from penpot_telemetry.store import RecordResult
 
 LISTED_REFUSALS = 100
 
@@ -55,7 +55,7 @@ def record(file: IO[bytes], origin: str, profile_id: UUID | None, as_json: bool)
     _print_recorded(recorded, [lines.number_of(refusal.index) for refusal in recorded.refused], "line", as_json)
 
 
-def _print_recorded(recorded: "Recorded", places: Sequence[int], kind: str, as_json: bool) -> None:
+def _print_recorded(recorded: "RecordResult", places: Sequence[int], kind: str, as_json: bool) -> None:
     """The result of recording, and the exit code; `places` are those of what was refused, counted from 1."""
     refused = list(zip(places, recorded.refused, strict=True))
     for place, refusal in refused[:LISTED_REFUSALS]:

@@ -27,7 +27,7 @@ def rows_of(conn: Connection) -> list[dict[str, object]]:
         return cursor.execute("SELECT *, ip_addr::text AS ip_addr FROM audit_log ORDER BY created_at, name").fetchall()
 
 
-def push(conn: Connection, settings: Settings, *events: object) -> store.Recorded:
+def push(conn: Connection, settings: Settings, *events: object) -> store.RecordResult:
     return pipeline.push_audit_events(
         conn, events, profile_id=PROFILE, ip_addr="203.0.113.7", request_at=NOON, settings=settings
     )
