@@ -3,25 +3,25 @@
 from penpot_telemetry import account, audit_log, outbox
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Page
+from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.receipt import Answer
 
 
-def acknowledge(held: Lease, page: Page, answer: Answer, endpoint: Endpoint, report: PassReport) -> None:
+def acknowledge(held: Lease, batch: OutboxBatch, answer: Answer, endpoint: Endpoint, report: PassReport) -> None:
     """Keeps the receipt and deletes the rows, in one transaction. A row that was changed meanwhile is a new one."""
     conn = held.conn
 
     def step() -> None:
-        outbox.acknowledge_page(conn, page, answer.receipt, answer.duplicate_of)
-        audit_log.delete_rows(conn, page.rows)
+        outbox.acknowledge_batch(conn, batch, answer.receipt, answer.duplicate_of)
+        audit_log.delete_rows(conn, batch.rows)
         if answer.is_receipt:
             account.keep_receipts_from(conn, endpoint.url)
 
     held.step(step)
     report.batches += 1
-    report.shipped += page.event_count
+    report.shipped += batch.event_count
     dead = answer.receipt.get("dead-letters", 0)
     if isinstance(dead, int) and dead > 0:
         report.dead_letters += dead
-        report.warnings.append(f"batch {page.seq} arrived, and the receiver keeps {dead:,} of its events aside")
+        report.warnings.append(f"batch {batch.seq} arrived, and the receiver keeps {dead:,} of its events aside")

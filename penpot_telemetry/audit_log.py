@@ -17,8 +17,8 @@ from penpot_telemetry.events import SHIPPED_SOURCES
 from penpot_telemetry.rows import CONTENT_HASH, UNCHANGED, Rows
 from penpot_telemetry.wire.batch import EventRow
 
-PAGE_BYTES = 8 * 1024 * 1024
-"""The most text that one page is read as: a page of ordinary rows has 3 MiB, and a body may have 16 MiB as base64."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""The most text that is read for one batch: that of ordinary rows has 3 MiB, and a body may have 16 MiB as base64."""
 
 OLDEST_SERVER = 140_000
 """The oldest release of Postgres that its community keeps up."""
@@ -102,22 +102,22 @@ SELECT name, type, source,
        uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id) || int8send(hash), n
 FROM measured WHERE bytes <= %(bytes)s OR bytes = size
 """  # noqa: S608  our own constant
-"""Each id is looked up in its turn, so a page costs what it has, however large the table is, and nothing is sorted.
+"""Each id is looked up in its turn, so a batch costs what it has, however large the table is, and nothing is sorted.
 OFFSET 0 keeps it so, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
 row comes also when it is too large alone, then without its props; a row whose day is beyond the calendar without it.
 """
 
 
 AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 17 began to hand out several at once
-"""Rows of a page that are read while Postgres is still at the next ones: a fifth of the time less."""
+"""Rows of a batch that are read while Postgres is still at the next ones: a fifth of the time less."""
 
 
 @dataclass(frozen=True, slots=True)
-class PageRows:
+class FetchedRows:
     """Rows in the order in which they were asked for, and beside them the reference of each, of REF_BYTES.
 
     `odd` are the references of rows that no batch can hold, with the reason. `read` is how many of the rows that were
-    asked for are dealt with: the page may be full before the last.
+    asked for are dealt with: the batch may be full before the last.
     """
 
     rows: list[EventRow]
@@ -126,7 +126,7 @@ class PageRows:
     read: int
 
 
-def fetch_rows(conn: Connection, asked: Rows, max_bytes: int = PAGE_BYTES) -> PageRows:
+def fetch_rows(conn: Connection, asked: Rows, max_bytes: int = BATCH_BYTES) -> FetchedRows:
     """Those of the named rows that are still there as they were and ship, up to `max_bytes` of text."""
     parameters = {"ids": asked.ids, "hashes": asked.hashes, "bytes": max_bytes, "sources": list(SHIPPED_SOURCES)}
     try:
@@ -134,16 +134,16 @@ def fetch_rows(conn: Connection, asked: Rows, max_bytes: int = PAGE_BYTES) -> Pa
             found = list(cursor.stream(_FETCH_ROWS, parameters, size=AT_ONCE))
     except errors.CharacterNotInRepertoire:
         return _fetch_readable(conn, asked)
-    page = PageRows([], [], [], found[-1][8] if found else len(asked))
+    fetched = FetchedRows([], [], [], found[-1][8] if found else len(asked))
     for row in found:
         if row[3] is None:
-            page.odd.append((row[7], "tracked_at or created_at is beyond the calendar"))
+            fetched.odd.append((row[7], "tracked_at or created_at is beyond the calendar"))
         elif row[5] is None:
-            page.odd.append((row[7], f"larger than a page may be ({max_bytes} bytes)"))
+            fetched.odd.append((row[7], f"larger than a batch may be ({max_bytes:,} bytes)"))
         else:
-            page.rows.append(EventRow._make(row[:7]))
-            page.refs.append(row[7])
-    return page
+            fetched.rows.append(EventRow._make(row[:7]))
+            fetched.refs.append(row[7])
+    return fetched
 
 
 _REFER = f"""
@@ -152,12 +152,12 @@ WHERE a.id = ANY(%s::uuid[]) AND a.source = ANY(%s)
 """  # noqa: S608  our own constant
 
 
-def _fetch_readable(conn: Connection, asked: Rows) -> PageRows:
+def _fetch_readable(conn: Connection, asked: Rows) -> FetchedRows:
     """The first half of the rows, where one cannot be read: a database in SQL_ASCII takes any bytes for text."""
     if len(asked) > 1:
         return fetch_rows(conn, asked.split(len(asked) // 2)[0])
     with conn.cursor(binary=True) as cursor:
-        return PageRows([], [], cursor.execute(_REFER, (asked.ids, list(SHIPPED_SOURCES))).fetchall(), 1)
+        return FetchedRows([], [], cursor.execute(_REFER, (asked.ids, list(SHIPPED_SOURCES))).fetchall(), 1)
 
 
 def count_rows(conn: Connection) -> int:
@@ -210,12 +210,12 @@ def delete_rows(conn: Connection, rows: Rows) -> int:
 
 
 _DROP_OLDEST = """
-WITH page AS MATERIALIZED (
+WITH oldest AS MATERIALIZED (
     SELECT a.id FROM audit_log a
     WHERE a.source = ANY(%(sources)s) AND (%(before)s::timestamptz IS NULL OR a.created_at < %(before)s)
       AND NOT EXISTS (SELECT FROM penpot_telemetry.outbox o, unnest(o.row_ids) f(id) WHERE f.id = a.id)
     ORDER BY a.created_at LIMIT %(limit)s
-), dropped AS (DELETE FROM audit_log a USING page WHERE a.id = page.id RETURNING a.id)
+), dropped AS (DELETE FROM audit_log a USING oldest WHERE a.id = oldest.id RETURNING a.id)
 SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM dropped
 """
 

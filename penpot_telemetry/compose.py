@@ -1,4 +1,4 @@
-"""Rows in, a batch out: what of a page of rows can be sent, as bytes, and what cannot, with the reason.
+"""Rows in, a batch out: which of these rows can be sent, as bytes, and what cannot, with the reason.
 
 Pure: no I/O and no clock. The finished bytes are read back by the very reader that a receiver uses, so a row that a
 receiver would put aside never leaves: it costs only itself, here.

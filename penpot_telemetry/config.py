@@ -16,7 +16,7 @@ from penpot_telemetry.database_uri import parse_database_uri
 from penpot_telemetry.endpoint import Endpoint, Receipts, read_endpoint
 from penpot_telemetry.environment import Environment
 from penpot_telemetry.errors import ConfigError
-from penpot_telemetry.wire.limits import PAGE_ROWS
+from penpot_telemetry.wire.limits import BATCH_ROWS
 
 CAP_ROWS = 100_000
 """Telemetry rows that may wait before the oldest are dropped (Penpot's own cap)."""
@@ -46,7 +46,7 @@ class Settings:
     instance_id: UUID | None = None
     pseudonym_key: bytes | None = field(default=None, repr=False)
     signing_key: bytes | None = field(default=None, repr=False)
-    page_rows: int = PAGE_ROWS
+    batch_rows: int = BATCH_ROWS
     cap_rows: int = CAP_ROWS
     retention_days: int | None = None
     connect_timeout: float = 10.0
@@ -92,7 +92,7 @@ def read_settings(environ: Mapping[str, str], *, home: Path | None = None, root:
         instance_id=_instance_id(environment),
         pseudonym_key=_pseudonym_key(environment),
         signing_key=_signing_key(environment),
-        page_rows=environment.number("PENPOT_TELEMETRY_PAGE_ROWS", PAGE_ROWS, 1, PAGE_ROWS),
+        batch_rows=environment.number("PENPOT_TELEMETRY_PAGE_ROWS", BATCH_ROWS, 1, BATCH_ROWS),
         cap_rows=environment.number("PENPOT_TELEMETRY_CAP_ROWS", CAP_ROWS, 0, 10**9),
         retention_days=environment.number("PENPOT_TELEMETRY_RETENTION_DAYS", 0, 0, 36_500) or None,
         connect_timeout=environment.seconds("PENPOT_TELEMETRY_CONNECT_TIMEOUT", 10.0),

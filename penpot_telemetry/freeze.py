@@ -11,7 +11,7 @@ from penpot_telemetry.compose import UNKNOWN_VERSION
 from penpot_telemetry.config import Settings
 from penpot_telemetry.connection import database_errors
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Page
+from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.reconcile import Observation, look
 from penpot_telemetry.refusals import Turn, Turns
@@ -22,51 +22,51 @@ from penpot_telemetry.wire import payload
 NO_VERSION = "no row says the version of its Penpot, so the batch says unknown: set PENPOT_TELEMETRY_VERSION"
 
 
-def next_page(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> Page | None:
+def next_batch(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> OutboxBatch | None:
     """The next batch, in the outbox; None when nothing waits, or too little of what came since the pass began."""
-    page = _freeze(held, settings, report, turns)
-    if page is None and turns.may_look_again:
-        turns.look_again(look(held, report), settings.page_rows)
+    batch = _freeze(held, settings, report, turns)
+    if batch is None and turns.may_look_again:
+        turns.look_again(look(held, report), settings.batch_rows)
         if turns.may_look_again:
-            page = _freeze(held, settings, report, turns)
-    return page
+            batch = _freeze(held, settings, report, turns)
+    return batch
 
 
-def freeze_next(conn: Connection, settings: Settings) -> Page | None:
+def freeze_next(conn: Connection, settings: Settings) -> OutboxBatch | None:
     """The batch in the outbox, or the next one put there: what a pass does before it sends, for a look at the bytes."""
     with database_errors(), lease.hold(conn) as held:
         held.step(lambda: instance.keep(conn, settings))
         report = PassReport()
-        return outbox.fetch_page(conn) or next_page(held, settings, report, Turns(look(held, report).fresh))
+        return outbox.fetch_batch(conn) or next_batch(held, settings, report, Turns(look(held, report).fresh))
 
 
-def _freeze(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> Page | None:
-    frozen = held.step(lambda: freeze_page(held.conn, settings, turns.copy()))
+def _freeze(held: Lease, settings: Settings, report: PassReport, turns: Turns) -> OutboxBatch | None:
+    frozen = held.step(lambda: freeze_batch(held.conn, settings, turns.copy()))
     turns.follow(frozen.turns)
     report.quarantined += frozen.quarantined
     if frozen.has_no_version and NO_VERSION not in report.warnings:
         report.warnings.append(NO_VERSION)
-    return frozen.page
+    return frozen.batch
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """The batch that was put into the outbox, if any; whose turn it is after it; and the rows put into quarantine."""
 
-    page: Page | None
+    batch: OutboxBatch | None
     turns: Turns
     quarantined: int = 0
     has_no_version: bool = False
 
 
-def freeze_page(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
-    """Takes the rows whose turn it is and keeps them as the bytes that will be sent; no page when nothing waits.
+def freeze_batch(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
+    """Takes the rows whose turn it is and keeps them as the bytes that will be sent; no batch when nothing waits.
 
     A row that cannot be sent goes into quarantine on the way. To be called in a step of the lease, with a copy of the
     turns: a step may be tried again.
     """
     quarantined = 0
-    while (draft := compose_page(conn, settings, turns)) is not None:
+    while (draft := draft_batch(conn, settings, turns)) is not None:
         for reason, odd in draft.composed.odd_by_reason().items():
             quarantined += dead_letters.set_aside(conn, Rows.of(odd), reason)
         refusals.end_turn(conn, turns, draft.turn, draft.read)
@@ -75,8 +75,8 @@ def freeze_page(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
         if draft.composed.refs:
             rows = Rows.of(draft.composed.refs)
             account.take(conn, rows.ids)
-            page = outbox.insert_page(conn, draft.envelope, rows)
-            return Frozen(page, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
+            batch = outbox.insert_batch(conn, draft.envelope, rows)
+            return Frozen(batch, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
     refusals.remove_gone(conn, turns)
     return Frozen(None, turns, quarantined)
 
@@ -91,7 +91,7 @@ class Draft:
     read: int
 
 
-def compose_page(
+def draft_batch(
     conn: Connection,
     settings: Settings,
     turns: Turns,
@@ -102,7 +102,7 @@ def compose_page(
 
     `seen`: a look at the rows that the account does not know yet.
     """
-    while (turn := turns.next(conn, settings.page_rows)) is not None:
+    while (turn := turns.next(conn, settings.batch_rows)) is not None:
         found = audit_log.fetch_rows(conn, turn.rows)
         composed = compose.compose(found.rows, found.refs).with_odd(found.odd)
         if composed.refs or composed.odd:

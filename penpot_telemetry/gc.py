@@ -27,7 +27,7 @@ def collect_garbage(held: Lease, settings: Settings, now: datetime, present: int
     if (before := retention_start(settings, now)) is not None:
         while step := held.step(lambda: drop_oldest(held.conn, GC_STEP, before), snapshot=True):
             dropped += step
-    excess = find_excess(settings, present - dropped, outbox.fetch_page(held.conn))
+    excess = find_excess(settings, present - dropped, outbox.fetch_batch(held.conn))
     for limit in [GC_STEP] * (excess // GC_STEP) + [excess % GC_STEP]:
         if limit:
             dropped += held.step(partial(drop_oldest, held.conn, limit), snapshot=True)
@@ -41,9 +41,9 @@ def retention_start(settings: Settings, now: datetime) -> datetime | None:
     return truncate_day(now, "now") - timedelta(days=settings.retention_days)
 
 
-def find_excess(settings: Settings, present: int, page: outbox.Page | None) -> int:
+def find_excess(settings: Settings, present: int, batch: outbox.OutboxBatch | None) -> int:
     """How many events there are above the cap; the batch in the outbox counts and stays."""
-    pending = present + (page.event_count if page else 0)
+    pending = present + (batch.event_count if batch else 0)
     return min(present, max(0, pending - settings.cap_rows))
 
 

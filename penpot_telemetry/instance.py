@@ -56,7 +56,7 @@ def change(conn: Connection, instance_id: UUID, origin: str = "set") -> None:
     """
 
     def step() -> None:
-        if outbox.fetch_page(conn) or segments.count_segments(conn):
+        if outbox.fetch_batch(conn) or segments.count_segments(conn):
             raise ConfigError(
                 "a batch under the old instance id is still on its way: run passes until none is, then again"
             )

@@ -150,7 +150,7 @@ def compare(conn: Connection, received: Iterable[Received], after: int = 0) -> V
     entries = list(read_ledger(conn, after))
     sent = {entry.batch_id: entry for entry in entries if entry.outcome != "refused"}
     refused = {entry.batch_id for entry in entries if entry.outcome == "refused"}
-    waiting = outbox.fetch_page(conn)
+    waiting = outbox.fetch_batch(conn)
     agreed: set[UUID] = set()
     arrived: set[UUID] = set()
     mismatches: dict[UUID, Mismatch] = {}

@@ -30,7 +30,7 @@ Outcome = Literal["accepted", "quarantined", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class OutboxBatch:
     """The batch in the outbox: `body` is the complete POST body.
 
     `supersedes` are the refused batches that held its rows before.
@@ -52,20 +52,20 @@ class Page:
         return Rows(self.row_ids, self.row_hashes)
 
 
-_SELECT_PAGE = """
+_SELECT_BATCH = """
 SELECT batch_id, seq, row_ids::text AS row_ids, row_hashes::text AS row_hashes, body, digest, event_count, frozen_at,
        supersedes
 FROM penpot_telemetry.outbox
 """
 
 
-def fetch_page(conn: Connection) -> Page | None:
+def fetch_batch(conn: Connection) -> OutboxBatch | None:
     """The batch in the outbox, if there is one."""
-    with conn.cursor(row_factory=class_row(Page), binary=True) as cursor:
-        return cursor.execute(_SELECT_PAGE).fetchone()
+    with conn.cursor(row_factory=class_row(OutboxBatch), binary=True) as cursor:
+        return cursor.execute(_SELECT_BATCH).fetchone()
 
 
-_INSERT_PAGE = """
+_INSERT_BATCH = """
 INSERT INTO penpot_telemetry.outbox (batch_id, seq, row_ids, row_hashes, body, digest, event_count, supersedes)
 VALUES (%(batch_id)s, %(seq)s, %(row_ids)s::uuid[], %(row_hashes)s::bigint[], %(body)b, %(digest)s, %(event_count)s,
         %(supersedes)s)
@@ -73,10 +73,10 @@ RETURNING row_ids::text, frozen_at
 """
 
 
-def insert_page(conn: Connection, envelope: EventsBatch, rows: Rows) -> Page:
+def insert_batch(conn: Connection, envelope: EventsBatch, rows: Rows) -> OutboxBatch:
     """Puts a batch into the outbox with its bytes, and takes its sequence number."""
     assert envelope.batch_id and envelope.batch_seq and envelope.digest and envelope.event_count  # noqa: S101
-    page: dict[str, Any] = {
+    batch: dict[str, Any] = {
         "batch_id": envelope.batch_id,
         "seq": envelope.batch_seq,
         "row_ids": rows.ids,
@@ -86,10 +86,10 @@ def insert_page(conn: Connection, envelope: EventsBatch, rows: Rows) -> Page:
         "event_count": envelope.event_count,
         "supersedes": list(envelope.supersedes),
     }
-    frozen = conn.execute(_INSERT_PAGE, page).fetchone()
+    frozen = conn.execute(_INSERT_BATCH, batch).fetchone()
     conn.execute("UPDATE penpot_telemetry.state SET next_seq = next_seq + 1")
     assert frozen is not None  # noqa: S101  an INSERT that does not raise returns its row
-    return Page(**page | {"row_ids": frozen[0]}, frozen_at=frozen[1])
+    return OutboxBatch(**batch | {"row_ids": frozen[0]}, frozen_at=frozen[1])
 
 
 def replace_body(conn: Connection, batch_id: UUID, body: bytes) -> None:
@@ -97,10 +97,10 @@ def replace_body(conn: Connection, batch_id: UUID, body: bytes) -> None:
     conn.execute("UPDATE penpot_telemetry.outbox SET body = %b WHERE batch_id = %s", (body, batch_id))
 
 
-_CLOSE_PAGE = """
-WITH page AS (DELETE FROM penpot_telemetry.outbox WHERE batch_id = %(batch_id)s RETURNING *)
+_CLOSE_BATCH = """
+WITH batch AS (DELETE FROM penpot_telemetry.outbox WHERE batch_id = %(batch_id)s RETURNING *)
 INSERT INTO penpot_telemetry.ledger (batch_id, seq, events, bytes, digest, frozen_at, outcome, receipt)
-SELECT batch_id, seq, event_count, octet_length(body), digest, frozen_at, %(outcome)s, %(receipt)s FROM page
+SELECT batch_id, seq, event_count, octet_length(body), digest, frozen_at, %(outcome)s, %(receipt)s FROM batch
 """
 
 
@@ -110,28 +110,30 @@ WHERE EXISTS (SELECT FROM penpot_telemetry.ledger WHERE batch_id = %(whole)s AND
 """
 
 
-def acknowledge_page(conn: Connection, page: Page, receipt: Mapping[str, object], whole: UUID | None = None) -> None:
+def acknowledge_batch(
+    conn: Connection, batch: OutboxBatch, receipt: Mapping[str, object], whole: UUID | None = None
+) -> None:
     """Enters the receipt, ends the batch and counts its events as shipped. Its rows are the caller's to delete.
 
     `whole`: the refused batch that arrived all the same, and that this one is a part of. It has a sequence number
     already, so all its parts but the first give theirs back.
     """
-    _close_page(conn, page, "accepted", receipt)
-    conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (page.event_count,))
+    _close_batch(conn, batch, "accepted", receipt)
+    conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (batch.event_count,))
     if whole is not None:
-        conn.execute(_GIVE_BACK_SEQ, {"seq": page.seq, "whole": whole})
+        conn.execute(_GIVE_BACK_SEQ, {"seq": batch.seq, "whole": whole})
 
 
-def refuse_page(conn: Connection, page: Page, receipt: Mapping[str, object]) -> None:
+def refuse_batch(conn: Connection, batch: OutboxBatch, receipt: Mapping[str, object]) -> None:
     """Enters the refusal, ends the batch and gives its sequence number back. Its rows are the caller's to place."""
-    _close_page(conn, page, "refused", receipt)
-    conn.execute("UPDATE penpot_telemetry.state SET next_seq = %s", (page.seq,))
+    _close_batch(conn, batch, "refused", receipt)
+    conn.execute("UPDATE penpot_telemetry.state SET next_seq = %s", (batch.seq,))
 
 
-def _close_page(conn: Connection, page: Page, outcome: Outcome, receipt: Mapping[str, object]) -> None:
-    parameters = {"batch_id": page.batch_id, "outcome": outcome, "receipt": Json(receipt)}
-    if conn.execute(_CLOSE_PAGE, parameters).rowcount != 1:
-        raise DatabaseError(f"database: batch {page.batch_id} left the outbox: another sender was here")
+def _close_batch(conn: Connection, batch: OutboxBatch, outcome: Outcome, receipt: Mapping[str, object]) -> None:
+    parameters = {"batch_id": batch.batch_id, "outcome": outcome, "receipt": Json(receipt)}
+    if conn.execute(_CLOSE_BATCH, parameters).rowcount != 1:
+        raise DatabaseError(f"database: batch {batch.batch_id} left the outbox: another sender was here")
 
 
 # -- parts of refused batches ----------------------------------------------------------------------------------------

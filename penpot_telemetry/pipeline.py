@@ -39,7 +39,7 @@ from penpot_telemetry.connection import database_errors
 from penpot_telemetry.errors import InvalidEventError
 from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Page
+from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.refusals import Turns
 from penpot_telemetry.store import RecordResult, RejectedEvent
@@ -150,32 +150,32 @@ def ship(  # noqa: PLR0913
     endpoint = require_endpoint(settings)
     end = time.monotonic() + lease.PASS_SECONDS
     while not stopped() and time.monotonic() < end:
-        page = outbox.fetch_page(held.conn) or freeze.next_page(held, settings, report, turns)
-        if page is None:
+        batch = outbox.fetch_batch(held.conn) or freeze.next_batch(held, settings, report, turns)
+        if batch is None:
             return
         needs_receipt = endpoint.needs_receipt(settings.receipts, account.read_state(held.conn).receipts_from)
-        sent = receipt.Sent(page.body, page.batch_id, page.digest, needs_receipt)
+        sent = receipt.Sent(batch.body, batch.batch_id, batch.digest, needs_receipt)
         answer = send.post_batch(session, endpoint, sent, settings, stopped=stopped, before=held.renew)
-        report.failure = follow(held, page, answer, settings, report, turns)
+        report.failure = follow(held, batch, answer, settings, report, turns)
         if report.failure:
             return
         progress(report)
 
 
 def follow(  # noqa: PLR0913, PLR0917
-    held: Lease, page: Page, answer: receipt.Answer, settings: Settings, report: PassReport, turns: Turns
+    held: Lease, batch: OutboxBatch, answer: receipt.Answer, settings: Settings, report: PassReport, turns: Turns
 ) -> str | None:
     """Does what the answer to a batch asks for; says why the pass must end, if it must."""
     match answer.outcome:
         case "accepted":
-            acknowledgement.acknowledge(held, page, answer, require_endpoint(settings), report)
+            acknowledgement.acknowledge(held, batch, answer, require_endpoint(settings), report)
             turns.accepted = True
             return None
         case "refused":
-            return refusals.handle(held, page, answer, report, turns)
+            return refusals.handle(held, batch, answer, report, turns)
         case "reused":
-            return refusals.give_another_id(held, page, answer, report, turns)
+            return refusals.give_another_id(held, batch, answer, report, turns)
         case "unsigned":
-            return None if signing.sign_anew(held, page, settings) else answer.reason
+            return None if signing.sign_anew(held, batch, settings) else answer.reason
         case "unknown":
             return answer.reason

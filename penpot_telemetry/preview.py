@@ -7,7 +7,7 @@ from psycopg import Connection
 from penpot_telemetry import account, outbox, reconcile, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.connection import database_errors
-from penpot_telemetry.freeze import compose_page
+from penpot_telemetry.freeze import draft_batch
 from penpot_telemetry.refusals import Turns
 from penpot_telemetry.wire import payload
 
@@ -21,18 +21,18 @@ class Preview:
     odd: int
 
 
-def preview_page(conn: Connection, settings: Settings) -> Preview | None:
+def preview_batch(conn: Connection, settings: Settings) -> Preview | None:
     """The batch that the next pass would send first, made in the same way. Reads only; None when nothing waits."""
     with database_errors(), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         has_schema = schema.has_schema(conn)
-        if has_schema and (page := outbox.fetch_page(conn)) is not None:
-            return Preview(page.body, page.event_count, 0)
+        if has_schema and (batch := outbox.fetch_batch(conn)) is not None:
+            return Preview(batch.body, batch.event_count, 0)
         seen = reconcile.observe(conn, has_schema=has_schema)
         state = account.read_state(conn) if has_schema else account.State()
         turns = Turns(seen.fresh, has_parts=has_schema)
         odd = 0
-        while (draft := compose_page(conn, settings, turns, state, seen)) is not None:
+        while (draft := draft_batch(conn, settings, turns, state, seen)) is not None:
             odd += len(draft.composed.odd)
             if draft.composed.refs:
                 return Preview(payload.build_events(draft.envelope), len(draft.composed.refs), odd)

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from penpot_telemetry import account, dead_letters, outbox, segments
 from penpot_telemetry.lease import Lease
-from penpot_telemetry.outbox import Page
+from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.receipt import Answer
 from penpot_telemetry.reconcile import Observation
@@ -67,10 +67,10 @@ class Turns:
         """Whether new rows wait for their turn."""
         return self.at * ID_BYTES < len(self.plan)
 
-    def next(self, conn: Connection, page_rows: int) -> Turn | None:
+    def next(self, conn: Connection, batch_rows: int) -> Turn | None:
         """The next rows, which stay where they are until `advance`."""
         part = segments.largest_segment(conn, self.gone) if self.has_parts else None
-        new = self.plan[self.at * ID_BYTES : (self.at + page_rows) * ID_BYTES]
+        new = self.plan[self.at * ID_BYTES : (self.at + batch_rows) * ID_BYTES]
         prefers_new = not self.accepted and self.refused >= PARTS_FIRST
         if part is not None and not (new and prefers_new):
             return Turn(part.rows, part)
@@ -98,9 +98,9 @@ class Turns:
         else:
             self.gone.append(turn.segment.position)
 
-    def look_again(self, found: Observation, page_rows: int) -> None:
+    def look_again(self, found: Observation, batch_rows: int) -> None:
         """Goes on with what came since the pass began, if that fills a batch: less waits for the next pass."""
-        self.may_look_again = found.waiting >= page_rows
+        self.may_look_again = found.waiting >= batch_rows
         if self.may_look_again:
             self.plan, self.at = found.fresh, 0
         else:
@@ -126,16 +126,16 @@ def remove_gone(conn: Connection, turns: Turns) -> None:
         turns.gone = []
 
 
-def handle(held: Lease, page: Page, answer: Answer, report: PassReport, turns: Turns) -> str | None:
+def handle(held: Lease, batch: OutboxBatch, answer: Answer, report: PassReport, turns: Turns) -> str | None:
     """Splits a refused batch, or sets its only row aside, or keeps it; says why the pass must end, if it must."""
     report.refused += 1
     turns.refused += 1
-    is_worn_out = len(page.supersedes) >= WORN_OUT
-    if is_worn_out or (page.event_count == 1 and turns.accepted):
-        report.quarantined += held.step(lambda: set_aside(held.conn, page, answer))
+    is_worn_out = len(batch.supersedes) >= WORN_OUT
+    if is_worn_out or (batch.event_count == 1 and turns.accepted):
+        report.quarantined += held.step(lambda: set_aside(held.conn, batch, answer))
     else:
-        held.step(lambda: split(held.conn, page, answer))
-        if page.event_count == 1 and not turns.has_new:
+        held.step(lambda: split(held.conn, batch, answer))
+        if batch.event_count == 1 and not turns.has_new:
             return (
                 f"{answer.reason}; the receiver rejected everything down to one row: check the address and the token. "
                 "Nothing was dropped"
@@ -148,31 +148,31 @@ def handle(held: Lease, page: Page, answer: Answer, report: PassReport, turns: T
     return None
 
 
-def split(conn: Connection, page: Page, answer: Answer) -> None:
+def split(conn: Connection, batch: OutboxBatch, answer: Answer) -> None:
     """Ends a refused batch; its rows wait as two halves, the smaller one first, or as the one row that they are."""
-    outbox.refuse_page(conn, page, answer.receipt)
-    account.enter(conn, page.rows.ids, 0)
-    for part in page.rows.split(page.event_count // 2):
+    outbox.refuse_batch(conn, batch, answer.receipt)
+    account.enter(conn, batch.rows.ids, 0)
+    for part in batch.rows.split(batch.event_count // 2):
         if part:
-            segments.push_segment(conn, part, [*page.supersedes, page.batch_id])
+            segments.push_segment(conn, part, [*batch.supersedes, batch.batch_id])
 
 
-def set_aside(conn: Connection, page: Page, answer: Answer) -> int:
+def set_aside(conn: Connection, batch: OutboxBatch, answer: Answer) -> int:
     """Ends a refused batch, whose rows go into quarantine with the reason; says how many there still were."""
-    outbox.refuse_page(conn, page, answer.receipt)
-    account.enter(conn, page.rows.ids, 0)
-    return dead_letters.set_aside(conn, page.rows, answer.reason, page.batch_id, [*page.supersedes, page.batch_id])
+    outbox.refuse_batch(conn, batch, answer.receipt)
+    account.enter(conn, batch.rows.ids, 0)
+    return dead_letters.set_aside(conn, batch.rows, answer.reason, batch.batch_id, [*batch.supersedes, batch.batch_id])
 
 
-def give_another_id(held: Lease, page: Page, answer: Answer, report: PassReport, turns: Turns) -> str | None:
+def give_another_id(held: Lease, batch: OutboxBatch, answer: Answer, report: PassReport, turns: Turns) -> str | None:
     """Ends a batch whose id the receiver knows with other events: its rows wait for another id."""
     report.refused += 1
     turns.reused += 1
 
     def step() -> None:
-        outbox.refuse_page(held.conn, page, answer.receipt)
-        account.enter(held.conn, page.rows.ids, 0)
-        segments.push_segment(held.conn, page.rows, page.supersedes)
+        outbox.refuse_batch(held.conn, batch, answer.receipt)
+        account.enter(held.conn, batch.rows.ids, 0)
+        segments.push_segment(held.conn, batch.rows, batch.supersedes)
 
     held.step(step)
     return f"{answer.reason}, again and again: is this a receiver?" if turns.reused >= REUSED else None

@@ -68,8 +68,8 @@ def read_status(conn: Connection, settings: Settings) -> Status:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         has_schema = schema.has_schema(conn)
         seen = reconcile.observe(conn, has_schema=has_schema)
-        page = outbox.fetch_page(conn) if has_schema else None
-        frozen = page.event_count if page else 0
+        batch = outbox.fetch_batch(conn) if has_schema else None
+        frozen = batch.event_count if batch else 0
         expiring = gc.retention_start(settings, datetime.now(UTC))
         return Status(
             state=account.read_state(conn) if has_schema else State(),
@@ -79,7 +79,7 @@ def read_status(conn: Connection, settings: Settings) -> Status:
             frozen=frozen,
             waiting=segments.count_segments(conn) if has_schema else 0,
             set_aside=dead_letters.count_quarantine(conn) if has_schema else 0,
-            excess=gc.find_excess(settings, seen.present, page),
+            excess=gc.find_excess(settings, seen.present, batch),
             would_expire=audit_log.count_before(conn, expiring) if expiring else 0,
             changed=account.read_changed(conn) if has_schema else {},
             warnings=grants.warn_of_index(conn),

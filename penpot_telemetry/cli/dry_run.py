@@ -7,7 +7,7 @@ import click
 
 from penpot_telemetry import connection
 from penpot_telemetry.passes import SHIPPED
-from penpot_telemetry.preview import preview_page
+from penpot_telemetry.preview import preview_batch
 from penpot_telemetry.status import read_status
 
 if TYPE_CHECKING:
@@ -22,29 +22,29 @@ def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
         return SHIPPED
     with connection.open_database(settings, read_only=True) as conn:
         status = read_status(conn, settings)
-        page = preview_page(conn, settings)
+        batch = preview_batch(conn, settings)
     plan = {
         "pending": status.pending,
-        "batches": -(-status.pending // settings.page_rows),
-        "first-batch-events": page.event_count if page else 0,
-        "first-batch-bytes": len(page.body) if page else 0,
-        "first-batch-odd": page.odd if page else 0,
+        "batches": -(-status.pending // settings.batch_rows),
+        "first-batch-events": batch.event_count if batch else 0,
+        "first-batch-bytes": len(batch.body) if batch else 0,
+        "first-batch-odd": batch.odd if batch else 0,
         "uri": settings.endpoint.url if settings.endpoint else None,
         "excess": status.excess,
         "would-expire": status.would_expire,
     }
     if as_json:
         click.echo(json.dumps(plan))
-    elif page is None:
+    elif batch is None:
         click.echo("nothing waits: nothing would be sent")
     else:
         click.echo(
             f"would send up to {status.pending:,} events in {plan['batches']:,} batches to "
             f"{plan['uri'] or '(PENPOT_TELEMETRY_URI is not set)'}; the first one: "
-            f"{page.event_count:,} events, {len(page.body):,} bytes. Nothing was sent"
+            f"{batch.event_count:,} events, {len(batch.body):,} bytes. Nothing was sent"
         )
-    if page and page.odd:
-        click.echo(f"{page.odd:,} rows up to there cannot be sent and will go into quarantine", err=True)
+    if batch and batch.odd:
+        click.echo(f"{batch.odd:,} rows up to there cannot be sent and will go into quarantine", err=True)
     if drop := describe_drop(status):
         click.echo(f"will drop {drop}", err=True)
     return SHIPPED

@@ -33,7 +33,7 @@ def list_ledger(as_json: bool = False) -> None:
         from penpot_telemetry.ledger import read_ledger  # noqa: PLC0415
 
         entries = list(read_ledger(conn))
-        frozen = outbox.fetch_page(conn)
+        frozen = outbox.fetch_batch(conn)
     if as_json:
         for entry in entries:
             click.echo(

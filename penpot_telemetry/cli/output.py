@@ -95,15 +95,20 @@ def _say_problems(output: Output, report: "PassReport") -> None:
 
 
 class _Progress:
-    """A line on stderr each second at most: overwritten on a terminal, one below the other elsewhere."""
+    """A line on stderr each second at most: overwritten on a terminal, one below the other elsewhere.
+
+    The clock starts with the first batch, so a pass of one batch has no such line.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._overwrites = not output.timed and sys.stderr is not None and sys.stderr.isatty()
-        self._next = time.monotonic() + 1.0
+        self._next: float | None = None
 
     def __call__(self, report: "PassReport") -> None:
         now = time.monotonic()
+        if self._next is None:
+            self._next = now + 1.0
         if now < self._next:
             return
         self._next = now + (1.0 if self._overwrites else 10.0)

@@ -26,26 +26,26 @@ def preview(limit: int, everything: bool, as_json: bool) -> None:
     with open_sender(read_only=True) as (settings, conn):
         from penpot_telemetry import instance, legacy_report  # noqa: PLC0415
         from penpot_telemetry.decode import decode_lines  # noqa: PLC0415
-        from penpot_telemetry.preview import preview_page  # noqa: PLC0415
+        from penpot_telemetry.preview import preview_batch  # noqa: PLC0415
 
-        page = preview_page(conn, settings)
+        batch = preview_batch(conn, settings)
         if settings.legacy_report and (shown_id := instance.show(conn, settings)) is not None:
             body, _ = legacy_report.build_current_report(conn, settings, shown_id.value)
             click.echo(f"once a day a legacy report: {body.decode()}", err=True)
-    if page is None:
+    if batch is None:
         click.echo("nothing waits: nothing would be sent", err=True)
         return
-    envelope = {key: value for key, value in json.loads(page.body).items() if key != "events"}
-    lines = decode_lines(page.body)
+    envelope = {key: value for key, value in json.loads(batch.body).items() if key != "events"}
+    lines = decode_lines(batch.body)
     if as_json:
-        click.echo(json.dumps({"bytes": len(page.body), **envelope, "events": [json.loads(line) for line in lines]}))
+        click.echo(json.dumps({"bytes": len(batch.body), **envelope, "events": [json.loads(line) for line in lines]}))
         return
-    click.echo(f"{page.event_count:,} events, {len(page.body):,} bytes; envelope: {json.dumps(envelope)}", err=True)
-    shown = page.event_count if everything else min(limit, page.event_count)
+    click.echo(f"{batch.event_count:,} events, {len(batch.body):,} bytes; envelope: {json.dumps(envelope)}", err=True)
+    shown = batch.event_count if everything else min(limit, batch.event_count)
     for line, _ in zip(lines, range(shown), strict=False):
         click.echo(line)
-    if shown < page.event_count:
-        click.echo(f"... and {page.event_count - shown:,} more (--all)", err=True)
+    if shown < batch.event_count:
+        click.echo(f"... and {batch.event_count - shown:,} more (--all)", err=True)
 
 
 @click.command(short_help="Read a batch: JSON lines out.")

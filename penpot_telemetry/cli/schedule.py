@@ -44,7 +44,7 @@ def run_every(
     metrics: str | None = None,
     heartbeat: Path | None = None,
 ) -> int:
-    """A pass now and one every `seconds`, until SIGTERM or SIGINT, which let the page at hand be settled.
+    """A pass now and one every `seconds`, until SIGTERM or SIGINT, which let the batch under way be acknowledged.
 
     `metrics` is an address for Prometheus, `heartbeat` a file that is written after every pass.
     """

@@ -1,7 +1,7 @@
-"""How the events of a fleet reach a receiver: page by page, and what goes wrong on the way.
+"""How the events of a fleet reach a receiver: batch by batch, and what goes wrong on the way.
 
 Plans go in, batches come out, in the order in which a receiver would see them. A batch names its events and does not
-hold them. Simplified against a live sender in one point: pages are cut when they get out, not at the first attempt.
+hold them. Simplified against a live sender in one point: batches are made when they get out, not at the first attempt.
 """
 
 from collections import Counter, deque
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One page as it arrives. A plain Penpot's has no id, no number and no totals."""
+    """One batch as it arrives. A plain Penpot's has no id, no number and no totals."""
 
     instance: Instance
     instance_id: UUID
@@ -36,7 +36,7 @@ class Batch:
     batch_id: UUID | None = None
     batch_seq: int | None = None
     totals: Totals | None = None
-    """The sender's account when the page was cut: these events still count as pending."""
+    """The sender's account when the batch was made: these events still count as pending."""
     repeated: int = 0
     """How many of its first events have arrived before."""
     duplicate: bool = False
@@ -65,7 +65,7 @@ class Account:
     arrived: int = 0
     """Events that arrived at least once."""
     repeated: int = 0
-    """Arrivals beyond the first: in duplicates and in overlapping pages."""
+    """Arrivals beyond the first: in duplicates and in overlapping batches."""
     batches: int = 0
     duplicates: int = 0
     """Batches that arrived a second time."""
@@ -158,7 +158,7 @@ class _Sender:
             self.account.recorded += stop - start
 
     def send(self, day: date, at: datetime) -> Iterator[Batch]:
-        """Send page after page until nothing waits, nothing gets out, or an answer is lost."""
+        """Send batch after batch until nothing waits, nothing gets out, or an answer is lost."""
         cut_off = self.instance.cut_off
         if cut_off and cut_off[0] <= day <= cut_off[1]:
             return

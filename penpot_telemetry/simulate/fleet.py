@@ -83,7 +83,7 @@ class Fleet:
         return render_rows(self.spec, plan, dialect or dialect_of(plan))
 
     def columns(self, plan: DayPlan, dialect: Dialect | None = None) -> Iterator[Columns]:
-        """The same events column by column, at most a page at a time: the fast way into a warehouse."""
+        """The same events column by column, at most a batch at a time: the fast way into a warehouse."""
         return render_columns(self.spec, plan, dialect or dialect_of(plan))
 
     def chunks(self, days: Iterable[date] | None = None, rows: int = 100_000) -> Iterator[Chunk]:
@@ -105,7 +105,7 @@ class Fleet:
             yield chunk
 
     def batches(self, senders: Senders | None = None, tally: Tally | None = None) -> Iterator[Batch]:
-        """All pages in the order in which a receiver sees them, faults included.
+        """All batches in the order in which a receiver sees them, faults included.
 
         `senders` keeps the accounts and `tally` counts the truth on the way, for those who want both from one pass.
         """
@@ -118,7 +118,7 @@ class Fleet:
             yield from senders.send_day(day, plans)
 
     def batch_rows(self, batch: Batch) -> list[EventRow]:
-        """The events of one page, as the sender reads them."""
+        """The events of one batch, as the sender reads them."""
         return [
             row
             for part in batch.parts
@@ -126,15 +126,15 @@ class Fleet:
         ]
 
     def batch_columns(self, batch: Batch) -> Columns:
-        """The events of one page, column by column."""
-        page = empty_columns()
+        """The events of one batch, column by column."""
+        columns = empty_columns()
         for plan, start, stop in batch.parts:
             for piece in render_columns(self.spec, plan, dialect_of(plan), start, stop):
-                extend_columns(page, piece)
-        return page
+                extend_columns(columns, piece)
+        return columns
 
     def envelope(self, batch: Batch) -> EventsBatch:
-        """One page as the body that is posted, in the class of its sender."""
+        """One batch as the body that is posted, in the class of its sender."""
         events = encode_events(self.batch_rows(batch))
         if batch.batch_id is None:
             return EventsBatch(batch.version, batch.instance_id, events)

@@ -27,7 +27,7 @@ from penpot_telemetry.simulate.people import (
 )
 from penpot_telemetry.simulate.plan import DayPlan, Visit
 from penpot_telemetry.wire.batch import Columns, EventRow
-from penpot_telemetry.wire.limits import PAGE_ROWS
+from penpot_telemetry.wire.limits import BATCH_ROWS
 
 Dialect = Literal["first", "current"]
 """`first`: source `telemetry`, empty props (this project's own). `current`: source by origin, safe props."""
@@ -88,7 +88,7 @@ def render_rows(
 
 
 def render_columns(  # noqa: PLR0913  a range and a form of one day
-    spec: FleetSpec, plan: DayPlan, dialect: Dialect, start: int = 0, stop: int | None = None, *, page: int = PAGE_ROWS
+    spec: FleetSpec, plan: DayPlan, dialect: Dialect, start: int = 0, stop: int | None = None, *, page: int = BATCH_ROWS
 ) -> Iterator[Columns]:
     """The same events column by column, with plain JSON texts: the fast way into a warehouse, `page` at a time."""
     at = _midnight_ms(plan)

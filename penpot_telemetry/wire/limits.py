@@ -8,7 +8,7 @@ Every bound follows from the size of the body as it was received: of n bytes, on
     work       min(WORK_MOST, WORK_FLOOR + WORK_RATIO * n): the memory of all values that are read one by one, never
                given back. An item of a list counts 64, a struct 192, a string its length: it counts steps too
 
-A page of 10,000 events of a real Penpot has 352,834 bytes, 2.8 MB inflated, 8.4 MB of rows, and 0.1 MB of work, since
+A batch of 10,000 events of a real Penpot has 352,834 bytes, 2.8 MB inflated, 8.4 MB of rows, and 0.1 MB of work, since
 its events are copied by the kernel, which the inflated bytes bound. Read value by value it is 120 MB of work.
 """
 
@@ -43,12 +43,12 @@ RESERVED = 6
 text of at most twice their size, and once more in UTF-8."""
 
 AT_WORK = 320 * MIB
-"""What all bodies together may hold between the first decoded byte and the answer: two pages being decoded."""
+"""What all bodies together may hold between the first decoded byte and the answer: two batches being decoded."""
 
 TRANSACTION = 24 * MIB
 """A transaction of the writer, and of a replay, takes no further batch once its rows come to this."""
 
-PAGE_ROWS = 10_000
+BATCH_ROWS = 10_000
 """The most events that our own sender puts in one batch (Penpot's own page size)."""
 
 

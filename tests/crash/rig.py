@@ -487,7 +487,7 @@ class Rig:
             "PENPOT_FLAGS": "enable-telemetry",
             "PENPOT_DATABASE_URI": f"postgresql:///{name}?host={host}&user={user}",
             "PENPOT_TELEMETRY_URI": self.proxy.url,
-            "PENPOT_TELEMETRY_PAGE_ROWS": str(schedule.page_rows),
+            "PENPOT_TELEMETRY_PAGE_ROWS": str(schedule.batch_rows),
             "PENPOT_TELEMETRY_CAP_ROWS": str(100_000 if schedule.cap is None else schedule.cap),
             "PENPOT_TELEMETRY_READ_TIMEOUT": str(READ_TIMEOUT),
             "PENPOT_TELEMETRY_ATTEMPTS": "2",

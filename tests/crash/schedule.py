@@ -56,7 +56,7 @@ class Schedule:
     """`cap`: rows that may wait before gc drops some. `poison`: every so manyth event is refused with 400."""
 
     seed: int
-    page_rows: int
+    batch_rows: int
     cap: int | None
     poison: int
     passes: tuple[Pass, ...]
@@ -65,15 +65,15 @@ class Schedule:
 def make_schedule(seed: int) -> Schedule:
     """The schedule of a seed."""
     chance = Random(seed)  # noqa: S311  a seed, so that a failure can be seen again
-    page_rows = chance.choice((3, 7, 20))
+    batch_rows = chance.choice((3, 7, 20))
     cap = chance.choice((None, None, 4, 12, 30))
     poison = chance.choice((0, 0, 0, 11))
     groups = {"always", "replay"} | ({"gc"} if cap is not None else set()) | ({"poison"} if poison else set())
-    passes = tuple(make_pass(chance, page_rows, groups) for _ in range(chance.randint(4, 7)))
-    return Schedule(seed, page_rows, cap, poison, passes)
+    passes = tuple(make_pass(chance, batch_rows, groups) for _ in range(chance.randint(4, 7)))
+    return Schedule(seed, batch_rows, cap, poison, passes)
 
 
-def make_pass(chance: Random, page_rows: int, groups: set[str]) -> Pass:
+def make_pass(chance: Random, batch_rows: int, groups: set[str]) -> Pass:
     """One pass. In two of three the sender is killed, in one of three the receiver; half have a bad network."""
     faults = [make_fault(chance) for _ in range(chance.choice((0, 0, 1, 2, 3)))]
     deaths = [
@@ -87,7 +87,7 @@ def make_pass(chance: Random, page_rows: int, groups: set[str]) -> Pass:
             faults.insert(chance.randint(0, min(1, len(faults))), death)
     has_gc_kill = any(kill.point.startswith("gc") for kill in kills)  # in an outage gc has something to drop
     return Pass(
-        record=chance.randint(0, 3 * page_rows),
+        record=chance.randint(0, 3 * batch_rows),
         during=chance.choice((0, 0, 0, 5)),
         kills=kills,
         faults=tuple(faults),

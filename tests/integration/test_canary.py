@@ -87,7 +87,7 @@ def everything(conn: Connection, shipping: Settings, receiver: Receiver) -> list
             pipeline.record_event(conn, audit_event(origin, marker, keys), shipping)  # type: ignore[arg-type]
     said += dump(conn)
     receiver.reply = lambda body: (200 if "e" in str(body) else 500, b"")
-    report = pipeline.run_pass(conn, replace(shipping, page_rows=300))
+    report = pipeline.run_pass(conn, replace(shipping, batch_rows=300))
     assert report.failure is None
     assert report.batches > 2
     said += dump(conn)

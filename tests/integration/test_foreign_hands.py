@@ -164,5 +164,5 @@ def test_a_row_without_a_profile_is_shipped(conn: Connection, shipping: Settings
     for number in range(3):
         write(conn, uuid4(), name=f"n-{number}")
     conn.execute("UPDATE audit_log SET profile_id = NULL WHERE name <> 'n-1'")
-    assert pipeline.run_pass(conn, replace(shipping, page_rows=10)).shipped == 3
+    assert pipeline.run_pass(conn, replace(shipping, batch_rows=10)).shipped == 3
     assert decode_columns(str(receiver.batches()[0]["events"])).profile_id.count(None) == 2

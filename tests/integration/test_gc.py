@@ -14,7 +14,7 @@ from tests.conftest import NOON, Receiver, make_events, names_of
 def outage(shipping: Settings, receiver: Receiver) -> Settings:
     """A receiver that is down, pages of ten, room for thirty rows."""
     receiver.reply = lambda _: (503, b"")
-    return replace(shipping, page_rows=10, cap_rows=30, attempts=1)
+    return replace(shipping, batch_rows=10, cap_rows=30, attempts=1)
 
 
 def names(conn: Connection) -> list[str]:
@@ -49,7 +49,7 @@ def test_above_the_cap_the_oldest_go_and_the_number_is_exact(conn: Connection, o
     state = account.read_state(conn)
     assert (state.dropped, state.expected) == (15, 30)
     assert read_status(conn, outage).adds_up
-    frozen = outbox.fetch_page(conn)
+    frozen = outbox.fetch_batch(conn)
     assert frozen is not None
     kept = names(conn)
     assert len([name for name in kept if name < "e-115"]) == 10  # the frozen page, which nothing takes

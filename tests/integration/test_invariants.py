@@ -47,7 +47,7 @@ def front(house: House) -> Iterator[Front]:
 @pytest.fixture
 def road(settings: Settings, front: Front) -> Settings:
     """A sender of pages of ten that ships to the house."""
-    return replace(settings, endpoint=Endpoint(front.url), page_rows=10, attempts=1)
+    return replace(settings, endpoint=Endpoint(front.url), batch_rows=10, attempts=1)
 
 
 def once(count: int) -> dict[str, int]:
@@ -108,7 +108,7 @@ def test_invariant_5_a_page_is_frozen_once_and_sent_as_the_same_bytes_until_it_i
     front.post = lose_answers
     pipeline.record_events(conn, make_events(8), road)
     for n in range(5):
-        pipeline.run_pass(conn, replace(road, page_rows=100, version=f"2.18.{n}", cap_rows=0))
+        pipeline.run_pass(conn, replace(road, batch_rows=100, version=f"2.18.{n}", cap_rows=0))
         pipeline.record_events(conn, make_events(1, start=8 + n), road)
     assert len(set(sent)) == 1 < len(sent)
     front.post = house.take
@@ -214,7 +214,7 @@ def test_invariant_7_a_refused_page_is_split_until_the_bad_rows_stand_alone(
     bad = {"e-2", "e-77"}
     front.post = lambda body: (400, b"") if bad & set(names_of(body)) else house.take(body)
     pipeline.record_events(conn, make_events(100), road)
-    report = pipeline.run_pass(conn, replace(road, page_rows=100))
+    report = pipeline.run_pass(conn, replace(road, batch_rows=100))
     assert (report.shipped, report.quarantined, report.pending, report.failure) == (98, 2, 0, None)
     assert {row.name for row in dead_letters.read_quarantine(conn)} == bad
     assert house.marks() == {name: 1 for name in once(100) if name not in bad}

@@ -67,7 +67,7 @@ def test_a_pass_that_lost_its_lease_leaves_the_account_to_its_successor(
     conn: Connection, database: Mapping[str, str], shipping: Settings, receiver: Receiver
 ) -> None:
     pipeline.record_events(conn, make_events(30), shipping)
-    paged = replace(shipping, page_rows=10)
+    paged = replace(shipping, batch_rows=10)
 
     def overtake(_: bytes) -> tuple[int, bytes]:
         if len(receiver.bodies) == 2:

@@ -167,7 +167,7 @@ def test_three_writers_and_a_pass_a_second_lose_nothing(
         checks.append(status.pending)
 
     with running(tmp_path / "receiver") as receiver:
-        settings = replace(beside, endpoint=Endpoint(receiver.url), page_rows=200, data_dir=tmp_path)
+        settings = replace(beside, endpoint=Endpoint(receiver.url), batch_rows=200, data_dir=tmp_path)
         run_pass(settings)
         with crew() as others:
             others.add(penpot.owner, writers.write_frontend, 0.05)
@@ -213,7 +213,7 @@ def test_penpots_purge_and_acknowledgements_never_stop_each_other(
     penpot: PenpotDatabase, beside: Settings, receiver: Receiver
 ) -> None:
     """Both delete the same rows at the same time, all of them older than a week."""
-    settings = replace(beside, endpoint=Endpoint(receiver.url), page_rows=200)
+    settings = replace(beside, endpoint=Endpoint(receiver.url), batch_rows=200)
     marks, removed = Marks("old"), []
     ids = PenpotIds()
 

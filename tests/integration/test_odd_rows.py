@@ -16,7 +16,7 @@ from penpot_telemetry import account, dead_letters, pass_report, pipeline, previ
 from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.status import read_status
-from penpot_telemetry.wire.limits import PAGE_ROWS
+from penpot_telemetry.wire.limits import BATCH_ROWS
 from tests.conftest import NOON, make_events
 from tests.crash.house import Front, House, open_front
 from tests.property.neighbour import INSERT, LARGE, nest
@@ -73,7 +73,7 @@ def test_rows_that_penpot_writes_during_a_pass_are_counted_before_they_are_sent(
     conn: Connection, sending: Settings, house: House
 ) -> None:
     """Rows adopted only at the start of a pass made the waiting events negative, and batches were lost."""
-    settings = replace(sending, page_rows=1)
+    settings = replace(sending, batch_rows=1)
     pipeline.record_events(conn, make_events(1), settings)
     written: list[str] = []
 
@@ -142,7 +142,7 @@ def test_an_odd_row_costs_only_itself(kind: str, conn: Connection, sending: Sett
     write(conn, **ASIDE[kind])
     status = read_status(conn, sending)  # neither a look nor a preview stumbles
     assert status.pending == 10
-    first = preview.preview_page(conn, sending)
+    first = preview.preview_batch(conn, sending)
     assert first is not None
     assert (first.event_count, first.odd) == (9, 1)
     report = pipeline.run_pass(conn, replace(sending, cap_rows=5, retention_days=10_000))
@@ -156,11 +156,11 @@ def test_an_odd_row_costs_only_itself(kind: str, conn: Connection, sending: Sett
 def test_a_full_page_with_one_odd_row_arrives_but_for_that_row(
     conn: Connection, sending: Settings, house: House
 ) -> None:
-    pipeline.record_events(conn, make_events(PAGE_ROWS - 1), sending)
+    pipeline.record_events(conn, make_events(BATCH_ROWS - 1), sending)
     write(conn, props="[]")
     report = pipeline.run_pass(conn, sending)
-    assert (report.shipped, report.quarantined, report.refused, report.failure) == (PAGE_ROWS - 1, 1, 0, None)
-    assert house.marks().total() == PAGE_ROWS - 1
+    assert (report.shipped, report.quarantined, report.refused, report.failure) == (BATCH_ROWS - 1, 1, 0, None)
+    assert house.marks().total() == BATCH_ROWS - 1
     assert len(check(conn, sending)) == 1
 
 

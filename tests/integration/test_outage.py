@@ -71,7 +71,7 @@ def assert_all_agree(conn: Connection, settings: Settings, house: House) -> None
 def test_seven_days_below_the_cap_lose_nothing(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:
-    settings = replace(shipping, page_rows=400, attempts=1)
+    settings = replace(shipping, batch_rows=400, attempts=1)
     receiver.reply = is_down
     for day in range(7):
         report = live(conn, settings, house, day)
@@ -86,7 +86,7 @@ def test_seven_days_below_the_cap_lose_nothing(
 def test_seven_days_above_the_cap_lose_exactly_what_the_receiver_is_told(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:
-    settings = replace(shipping, page_rows=100, attempts=1, cap_rows=3 * DAILY)
+    settings = replace(shipping, batch_rows=100, attempts=1, cap_rows=3 * DAILY)
     receiver.reply = is_down
     dropped = [live(conn, settings, house, day).dropped for day in range(7)]
     assert dropped == [0, 0, 0, DAILY, DAILY, DAILY, DAILY]
@@ -104,7 +104,7 @@ def test_seven_days_above_the_cap_lose_exactly_what_the_receiver_is_told(
 def test_each_loss_is_known_by_instance_and_day_of_report(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:
-    settings = replace(shipping, page_rows=1000, attempts=1, cap_rows=DAILY)
+    settings = replace(shipping, batch_rows=1000, attempts=1, cap_rows=DAILY)
     days_of_outage = {1, 2, 5, 6, 7}
     reported: dict[date, int] = {}
     lost = 0
@@ -145,7 +145,7 @@ def test_rows_that_vanish_by_another_hand_are_a_loss_once_they_are_accepted(
 def test_a_sequence_with_a_batch_missing_shows_its_gap(
     conn: Connection, shipping: Settings, receiver: Receiver, house: House
 ) -> None:
-    settings = replace(shipping, page_rows=50, receipts="optional")
+    settings = replace(shipping, batch_rows=50, receipts="optional")
     pipeline.record_events(conn, make_events(300), settings)
     receiver.reply = lambda body: house.take(body) if len(receiver.bodies) not in (3, 4) else (204, b"")
     assert pipeline.run_pass(conn, settings).shipped == 300
@@ -216,7 +216,7 @@ def test_a_dead_letter_whose_batch_came_through_is_shipped(
     front.get = lambda path: (200, house.list_batches(path))
     front.post = lambda body: house.take(body) if "e-20" in names_of(body) else (400, b"")
     for _ in range(3):
-        report = pipeline.run_pass(conn, replace(doubtful, page_rows=1))
+        report = pipeline.run_pass(conn, replace(doubtful, batch_rows=1))
     assert (report.pending, report.failure) == (0, None)
     assert dead_letters.read_quarantine(conn) == []
     assert house.marks() == {f"e-{n}": 1 for n in range(21)}
@@ -315,7 +315,7 @@ def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
 @pytest.fixture
 def bodies(conn: Connection, shipping: Settings, receiver: Receiver) -> list[bytes]:
     """Twenty batches as they were sent."""
-    settings = replace(shipping, page_rows=25)
+    settings = replace(shipping, batch_rows=25)
     pipeline.record_events(conn, make_events(500), settings)
     assert pipeline.run_pass(conn, settings).batches == 20
     assert audit_log.count_rows(conn) == 0

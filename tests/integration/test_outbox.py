@@ -69,8 +69,8 @@ def test_a_schema_of_a_newer_release_is_left_alone(conn: Connection) -> None:
 
 def test_the_database_itself_allows_one_batch_in_the_outbox(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(2), settings)
-    page = freeze.freeze_next(conn, replace(settings, page_rows=1))
-    assert freeze.freeze_next(conn, replace(settings, page_rows=1)) == page
+    page = freeze.freeze_next(conn, replace(settings, batch_rows=1))
+    assert freeze.freeze_next(conn, replace(settings, batch_rows=1)) == page
     with pytest.raises(errors.UniqueViolation):
         conn.execute("INSERT INTO penpot_telemetry.outbox SELECT * FROM penpot_telemetry.outbox")
 
@@ -82,7 +82,7 @@ def test_a_frozen_page_is_what_will_be_sent(conn: Connection, shipping: Settings
     pipeline.record_events(conn, make_events(3), shipping)
     frozen = freeze.freeze_next(conn, shipping)
     assert frozen is not None
-    assert outbox.fetch_page(conn) == frozen
+    assert outbox.fetch_batch(conn) == frozen
     pipeline.run_pass(conn, shipping)
     assert receiver.bodies == [frozen.body]
 
@@ -92,8 +92,8 @@ def test_a_batch_that_is_rolled_back_never_was(conn: Connection, settings: Setti
     with conn.transaction(force_rollback=True):
         turns = Turns(reconcile.reconcile(conn).fresh)
         account.keep_instance_id(conn, UUID(int=1), "set")
-        assert freeze.freeze_page(conn, settings, turns).page
-    assert outbox.fetch_page(conn) is None
+        assert freeze.freeze_batch(conn, settings, turns).batch
+    assert outbox.fetch_batch(conn) is None
     assert account.read_state(conn).next_seq == 1
     assert read_status(conn, settings).adds_up
 
@@ -101,7 +101,7 @@ def test_a_batch_that_is_rolled_back_never_was(conn: Connection, settings: Setti
 ACCEPTED = Answer("accepted", "", {"status": 204})
 
 
-def acknowledge(conn: Connection, page: outbox.Page, settings: Settings) -> None:
+def acknowledge(conn: Connection, page: outbox.OutboxBatch, settings: Settings) -> None:
     """The answer to a batch that is in the outbox."""
     assert settings.endpoint is not None
     with lease.hold(conn) as held:
@@ -126,7 +126,7 @@ def test_an_acknowledgement_that_cannot_delete_the_rows_never_was(conn: Connecti
     conn.execute("CREATE RULE keep AS ON DELETE TO audit_log DO INSTEAD NOTHING")
     with pytest.raises(DatabaseError, match="stay when they are deleted"):
         acknowledge(conn, page, shipping)
-    assert outbox.fetch_page(conn) == page
+    assert outbox.fetch_batch(conn) == page
     assert (audit_log.count_rows(conn), account.read_state(conn).shipped) == (3, 0)
 
 
@@ -135,7 +135,7 @@ def test_a_preview_is_the_page_to_come_and_changes_nothing(
 ) -> None:
     pipeline.record_events(conn, make_events(3), shipping)
     before = account.read_state(conn)
-    page = preview.preview_page(conn, shipping)
+    page = preview.preview_batch(conn, shipping)
     assert page is not None
     assert account.read_state(conn) == before
     pipeline.run_pass(conn, shipping)
@@ -449,11 +449,11 @@ def test_the_quarantine_is_not_touched_beside_a_sender(
 @pytest.fixture
 def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Receiver) -> list[Received]:
     """What the receiver has of two batches that were answered and one whose answer was lost."""
-    paged = replace(shipping, page_rows=2)
+    paged = replace(shipping, batch_rows=2)
     pipeline.record_events(conn, make_events(6), paged)
     receiver.reply = lambda _: (204 if len(receiver.bodies) < 3 else 500, b"")
     pipeline.run_pass(conn, paged)
-    frozen = outbox.fetch_page(conn)
+    frozen = outbox.fetch_batch(conn)
     assert frozen is not None
     settled = [Received(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in ledger.read_ledger(conn)]
     return [*settled, Received(frozen.batch_id, frozen.seq, frozen.digest, frozen.event_count, "accepted")]

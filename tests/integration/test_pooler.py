@@ -180,7 +180,7 @@ def sender_process(settings: Settings, **environ: str) -> "subprocess.Popen[str]
 def test_passes_ship_through_a_pooler_and_the_account_adds_up(pooled: Settings, receiver: Receiver) -> None:
     for number in range(3):
         record(pooled, 50, 50 * number)
-        assert run_pass(replace(pooled, page_rows=20)).shipped == 50
+        assert run_pass(replace(pooled, batch_rows=20)).shipped == 50
     assert sorted(name for body in receiver.bodies for name in names_of(body)) == sorted(f"e-{n}" for n in range(150))
     with connection.open_database(pooled) as conn:
         assert read_status(conn, pooled).adds_up
@@ -216,7 +216,7 @@ def test_two_senders_are_never_at_work_at_once(pooled: Settings, receiver: Recei
 
     def send() -> None:
         try:
-            outcomes.append("shipped" if run_pass(replace(pooled, page_rows=5)).shipped else "nothing")
+            outcomes.append("shipped" if run_pass(replace(pooled, batch_rows=5)).shipped else "nothing")
         except BusyError:
             outcomes.append("busy")
 
@@ -337,7 +337,7 @@ def test_no_setting_of_a_sender_reaches_another_client_of_the_pool(
 
         receiver.reply = reply
         record(settings, 20)
-        assert run_pass(replace(settings, page_rows=5)).shipped == 20
+        assert run_pass(replace(settings, batch_rows=5)).shipped == 20
         assert seen == [before] * 4
         assert read() == before
 

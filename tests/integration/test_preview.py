@@ -50,7 +50,7 @@ def test_the_preview_is_what_is_sent_also_with_rows_of_penpot_and_odd_ones(
     pipeline.record_events(conn, make_events(5), shipping)
     conn.execute(PENPOTS)
     conn.execute(ODD)
-    page = preview.preview_page(conn, shipping)
+    page = preview.preview_batch(conn, shipping)
     assert page is not None
     assert (page.event_count, page.odd) == (9, 3)
     report = pipeline.run_pass(conn, shipping)
@@ -67,8 +67,8 @@ def test_a_page_of_odd_rows_alone_counts_in_the_totals_of_the_next(
     instance.change(conn, UUID(int=5))
     pipeline.record_events(conn, make_events(5), shipping)
     conn.execute(ODD)
-    small = replace(shipping, page_rows=3)
-    page = preview.preview_page(conn, small)
+    small = replace(shipping, batch_rows=3)
+    page = preview.preview_batch(conn, small)
     assert page is not None
     assert (page.event_count, page.odd) == (3, 3)
     pipeline.run_pass(conn, small)
@@ -80,7 +80,7 @@ def test_a_page_of_odd_rows_alone_counts_in_the_totals_of_the_next(
 def test_the_preview_of_a_batch_in_the_outbox_is_that_batch(conn: Connection, shipping: Settings) -> None:
     pipeline.record_events(conn, make_events(5), shipping)
     frozen = freeze.freeze_next(conn, shipping)
-    page = preview.preview_page(conn, shipping)
+    page = preview.preview_batch(conn, shipping)
     assert frozen is not None
     assert page is not None
     assert page.body == frozen.body
@@ -94,7 +94,7 @@ def test_a_reader_sees_all_in_a_database_that_no_sender_has_seen(
     looking = replace(shipping, database=reader)
     with connection.open_database(looking, read_only=True) as limited:
         status = read_status(limited, looking)
-        page = preview.preview_page(limited, looking)
+        page = preview.preview_batch(limited, looking)
     assert (status.pending, status.unseen, status.adds_up) == (4, 4, True)
     assert page is not None
     assert page.event_count == 4
@@ -113,7 +113,7 @@ def test_a_missing_right_is_found_before_anything_is_sent(
     ):
         pipeline.run_pass(limited, shipping)
     assert receiver.bodies == []
-    assert outbox.fetch_page(conn) is None
+    assert outbox.fetch_batch(conn) is None
 
 
 def test_a_server_that_only_reads_is_enough_to_look(
@@ -122,7 +122,7 @@ def test_a_server_that_only_reads_is_enough_to_look(
     pipeline.record_events(conn, make_events(3), shipping)
     with connection.connect({**database, "options": "-c default_transaction_read_only=on"}) as standby:
         assert read_status(standby, shipping).pending == 3
-        page = preview.preview_page(standby, shipping)
+        page = preview.preview_batch(standby, shipping)
     assert page is not None
     assert page.event_count == 3
 

@@ -293,7 +293,7 @@ def test_the_ledger_lists_every_batch_and_the_one_without_an_answer(
 ) -> None:
     pipeline.record_events(conn, make_events(25), shipping)
     receiver.reply = lambda _: (204 if len(receiver.bodies) < 3 else 500, b"")
-    pipeline.run_pass(conn, replace(shipping, page_rows=10))
+    pipeline.run_pass(conn, replace(shipping, batch_rows=10))
     code, out, _ = call("ledger")
     rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0

@@ -22,7 +22,7 @@ PENPOTS_ID = UUID("b6d7c1f4-0000-4000-8000-000000000001")
 @pytest.fixture
 def paged(shipping: Settings) -> Settings:
     """Pages of ten."""
-    return replace(shipping, page_rows=10)
+    return replace(shipping, batch_rows=10)
 
 
 def test_nothing_to_send_sends_nothing(conn: Connection, paged: Settings, receiver: Receiver) -> None:
@@ -126,7 +126,7 @@ def test_a_lost_answer_is_followed_by_the_same_bytes(conn: Connection, paged: Se
     assert pipeline.run_pass(conn, replace(paged, attempts=1)).failure
     pipeline.record_events(conn, make_events(5, start=100), paged)  # would belong into the page, were it made anew
     receiver.reply = lambda _: (204, b"")
-    pipeline.run_pass(conn, replace(paged, version="2.19.0", page_rows=100))  # upgraded meanwhile
+    pipeline.run_pass(conn, replace(paged, version="2.19.0", batch_rows=100))  # upgraded meanwhile
     first, again, rest = receiver.bodies
     assert first == again
     assert len(names_of(rest)) == 7
@@ -147,7 +147,7 @@ def test_events_recorded_while_shipping_are_shipped_once(
     receiver.reply = record_more
     report = pipeline.run_pass(conn, paged)
     assert (report.adopted, report.missing) == (0, 0)
-    assert report.pending < paged.page_rows  # less than a page of what came meanwhile waits for the next pass
+    assert report.pending < paged.batch_rows  # less than a page of what came meanwhile waits for the next pass
     assert pipeline.run_pass(conn, paged).pending == 0
     names = [name for body in receiver.bodies for name in names_of(body)]
     assert len(names) == len(set(names)) == 30 + 5 * 7

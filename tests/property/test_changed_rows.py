@@ -35,7 +35,7 @@ def live(flow: Flow, chance: Random) -> None:
     for _ in range(12):
         flow.record(chance.randrange(1, 12), 0)
         network = [chance.choice([*DELIVERED, *LIES]) for _ in range(chance.randrange(6))]
-        flow.run_pass(network, 4 * chance.randrange(2**14) + 1, page_rows=chance.choice([3, 8, 1000]), attempts=1)
+        flow.run_pass(network, 4 * chance.randrange(2**14) + 1, batch_rows=chance.choice([3, 8, 1000]), attempts=1)
         if chance.random() < 0.3:
             flow.deliver_late(chance.randrange(1, 4))
         if chance.random() < 0.2:
@@ -47,10 +47,10 @@ def settle(flow: Flow) -> None:
     flow.deliver_late(len(flow.late))
     dead_letters.retry(flow.conn)
     for _ in range(2):  # what was changed on the way is sent by the next pass
-        assert flow.run_pass([], page_rows=1000).failure is None
+        assert flow.run_pass([], batch_rows=1000).failure is None
     reconcile.accept_missing(flow.conn)
     flow.record(1, 0)
-    assert flow.run_pass([], page_rows=1000).failure is None
+    assert flow.run_pass([], batch_rows=1000).failure is None
 
 
 def each_event_arrived_once(flow: Flow) -> None:

@@ -136,12 +136,12 @@ class Flow(RuleBasedStateMachine):
             self.poison.clear()
             self.deliver_late(len(self.late))
             self.record(1, 0)
-            report = self.run_pass([], page_rows=1000)
+            report = self.run_pass([], batch_rows=1000)
             assert (report.failure, report.pending) == (None, 0)
             self.events_are_in_one_place()
             reconcile.accept_missing(self.conn)
             self.record(1, 0)
-            assert self.run_pass([], page_rows=1000).shipped >= 1
+            assert self.run_pass([], batch_rows=1000).shipped >= 1
             state = account.read_state(self.conn)
             found = self.house.read_account()
             assert found.lost_at_senders == state.dropped + state.quarantined
@@ -251,19 +251,19 @@ class Flow(RuleBasedStateMachine):
     def ship_by_threes(self, count: int, skew: int, network: list[str], cap: int, dice: int | None) -> None:
         """One pass in small pages, in which the network does most of what it can do."""
         self.record(count, skew)
-        self.run_pass(network, dice, page_rows=3, cap_rows=cap)
+        self.run_pass(network, dice, batch_rows=3, cap_rows=cap)
 
     @rule(count=COUNT, skew=SKEW, network=NETWORK, cap=CAP, dice=MEDDLING)
     def ship_by_eights(self, count: int, skew: int, network: list[str], cap: int, dice: int | None) -> None:
         """One pass in larger pages."""
         self.record(count, skew)
-        self.run_pass(network, dice, page_rows=8, cap_rows=cap)
+        self.run_pass(network, dice, batch_rows=8, cap_rows=cap)
 
     @rule(count=COUNT, skew=SKEW, network=NETWORK, cap=CAP, dice=MEDDLING)
     def ship(self, count: int, skew: int, network: list[str], cap: int, dice: int | None) -> None:
         """One pass, of few pages."""
         self.record(count, skew)
-        self.run_pass(network, dice, page_rows=1000, cap_rows=cap)
+        self.run_pass(network, dice, batch_rows=1000, cap_rows=cap)
 
     def run_pass(self, network: Iterable[str], dice: int | None = None, **changes: Any) -> pass_report.PassReport:
         """One pass over a network, beside a neighbour that throws dice, with other settings."""
@@ -290,7 +290,7 @@ class Flow(RuleBasedStateMachine):
     def outage(self, cap: int, retention: int | None, dice: int | None) -> None:
         """A pass in which nothing gets through, and gc all the same."""
         report = self.run_pass(repeat("request lost"), dice, attempts=1, cap_rows=cap, retention_days=retention)
-        frozen = outbox.fetch_page(self.conn)
+        frozen = outbox.fetch_batch(self.conn)
         assert report.shipped == 0
         if dice is None:
             assert report.pending <= max(cap, frozen.event_count if frozen else 0)

@@ -291,7 +291,7 @@ def test_numbers_and_ids_are_read() -> None:
         },
         home=HOME,
     )
-    assert (settings.page_rows, settings.cap_rows, settings.retention_days) == (10, 20, 30)
+    assert (settings.batch_rows, settings.cap_rows, settings.retention_days) == (10, 20, 30)
     assert settings.connect_timeout == 1.5
     assert settings.instance_id == UUID("b6d7c1f4-0000-4000-8000-000000000001")
     assert settings.version == "2.18.0"
