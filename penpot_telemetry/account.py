@@ -16,7 +16,7 @@ from penpot_telemetry.wire.payload import Totals
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class AccountState:
     """The account since the beginning, in events. `tallied` is recorded since the sender last looked.
 
     `unread`: rows entered or were taken since then. `receipts_from` is the address that gave the last receipt,
@@ -64,9 +64,9 @@ FROM penpot_telemetry.state
 """
 
 
-def read_state(conn: Connection) -> State:
+def read_state(conn: Connection) -> AccountState:
     """The account as it stands."""
-    with conn.cursor(row_factory=class_row(State)) as cursor:
+    with conn.cursor(row_factory=class_row(AccountState)) as cursor:
         found = cursor.execute(_SELECT_STATE).fetchone()
     if found is None:
         raise DatabaseError("database: penpot_telemetry.state has no row: the schema was tampered with, restore it")

@@ -20,7 +20,7 @@ UNKNOWN_VERSION = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Composed:
+class BatchContent:
     """The `events` text of a batch, and beside it the reference of each row in it, in their order.
 
     `odd` are the references of rows that cannot be sent, with the reason; `changed` counts the events whose value under
@@ -33,7 +33,7 @@ class Composed:
     changed: Mapping[str, int]
     version: str | None
 
-    def with_odd(self, more: Sequence[tuple[bytes, str]]) -> "Composed":
+    def with_odd(self, more: Sequence[tuple[bytes, str]]) -> "BatchContent":
         """The same, and rows that were found odd before."""
         return replace(self, odd=[*self.odd, *more]) if more else self
 
@@ -60,7 +60,7 @@ class _Draft:
         )
 
 
-def compose(rows: Sequence[EventRow], refs: Sequence[bytes]) -> Composed:
+def compose(rows: Sequence[EventRow], refs: Sequence[bytes]) -> BatchContent:
     """The batch of these rows, without those that it cannot hold."""
     changed: Counter[str] = Counter()
     draft = _Draft(_reduce(rows, changed), list(refs))
@@ -72,7 +72,7 @@ def compose(rows: Sequence[EventRow], refs: Sequence[bytes]) -> Composed:
     if bad := _find_bad(events, draft.rows):
         draft = draft.without(bad)
         events = batch.encode_events(draft.rows)
-    return Composed(events, draft.refs, draft.odd, changed, _newest_version(draft.rows))
+    return BatchContent(events, draft.refs, draft.odd, changed, _newest_version(draft.rows))
 
 
 def _reduce(rows: Sequence[EventRow], changed: Counter[str]) -> list[EventRow]:

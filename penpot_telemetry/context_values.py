@@ -42,7 +42,7 @@ LONGEST_REMEMBERED = 4096
 """Characters of a context that may be remembered, so that hostile ones cannot fill the memory."""
 
 
-class Reduced(NamedTuple):
+class ReducedContext(NamedTuple):
     """What is left of a context.
 
     `changed`: the safe keys whose value became another or was left out, sorted. `dropped`: how many keys are not safe.
@@ -56,7 +56,7 @@ class Reduced(NamedTuple):
 # -- the three forms of a context ------------------------------------------------------------------------------------
 
 
-def reduce_context(source: str, context: Mapping[str, object]) -> Reduced:
+def reduce_context(source: str, context: Mapping[str, object]) -> ReducedContext:
     """The part of a context that may pass. `source` is an origin or a source: a key of `events.CONTEXT_KEYS`.
 
     No key of an unknown source is safe. A keyword counts as its text: `:workspace`.
@@ -104,14 +104,14 @@ def reduce_transit(source: str, text: str) -> tuple[str, tuple[str, ...], int]:
 # -- reading and writing them ----------------------------------------------------------------------------------------
 
 
-_remembered: dict[tuple[str, tuple[tuple[str, object], ...], tuple[type, ...]], Reduced] = {}
+_remembered: dict[tuple[str, tuple[tuple[str, object], ...], tuple[type, ...]], ReducedContext] = {}
 
 
 def _count_characters(items: Iterable[tuple[str, object]]) -> int:
     return sum(len(part) for item in items for part in item if isinstance(part, str | bytes))
 
 
-def _reduce(source: str, items: Iterable[tuple[str, object]]) -> Reduced:
+def _reduce(source: str, items: Iterable[tuple[str, object]]) -> ReducedContext:
     safe = CONTEXT_KEYS.get(source, frozenset())
     kept: dict[str, Scalar] = {}
     changed: set[str] = set()
@@ -126,7 +126,7 @@ def _reduce(source: str, items: Iterable[tuple[str, object]]) -> Reduced:
             kept[key] = reduced
         if reduced is None or reduced != plain:
             changed.add(key)
-    return Reduced(MappingProxyType(kept), tuple(sorted(changed)), dropped)
+    return ReducedContext(MappingProxyType(kept), tuple(sorted(changed)), dropped)
 
 
 def _as_text(value: Keyword) -> str:

@@ -50,7 +50,7 @@ def _freeze(held: Lease, settings: Settings, report: PassReport, turns: Turns) -
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FreezeResult:
     """The batch that was put into the outbox, if any; whose turn it is after it; and the rows put into quarantine."""
 
     batch: OutboxBatch | None
@@ -59,7 +59,7 @@ class Frozen:
     has_no_version: bool = False
 
 
-def freeze_batch(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
+def freeze_batch(conn: Connection, settings: Settings, turns: Turns) -> FreezeResult:
     """Takes the rows whose turn it is and keeps them as the bytes that will be sent; no batch when nothing waits.
 
     A row that cannot be sent goes into quarantine on the way. To be called in a step of the lease, with a copy of the
@@ -76,17 +76,17 @@ def freeze_batch(conn: Connection, settings: Settings, turns: Turns) -> Frozen:
             rows = Rows.of(draft.composed.refs)
             account.take(conn, rows.ids)
             batch = outbox.insert_batch(conn, draft.envelope, rows)
-            return Frozen(batch, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
+            return FreezeResult(batch, turns, quarantined, draft.envelope.version == UNKNOWN_VERSION)
     refusals.remove_gone(conn, turns)
-    return Frozen(None, turns, quarantined)
+    return FreezeResult(None, turns, quarantined)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class BatchDraft:
     """A batch before it is in the outbox: its envelope, what it was made of, and how many of the rows were read."""
 
     envelope: payload.EventsBatch
-    composed: compose.Composed
+    composed: compose.BatchContent
     turn: Turn
     read: int
 
@@ -95,9 +95,9 @@ def draft_batch(
     conn: Connection,
     settings: Settings,
     turns: Turns,
-    state: account.State | None = None,
+    state: account.AccountState | None = None,
     seen: Observation | None = None,
-) -> Draft | None:
+) -> BatchDraft | None:
     """The batch whose turn it is, as it would be sent; reads and changes nothing. None when nothing waits.
 
     `seen`: a look at the rows that the account does not know yet.
@@ -123,4 +123,4 @@ def draft_batch(
         totals=state.totals(adopted, missing),
         supersedes=tuple(turn.segment.supersedes) if turn.segment else (),
     )
-    return Draft(sign(envelope, settings), composed, turn, found.read)
+    return BatchDraft(sign(envelope, settings), composed, turn, found.read)

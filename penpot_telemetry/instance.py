@@ -29,7 +29,7 @@ def find(conn: Connection, settings: Settings) -> InstanceId:
 
 def show(conn: Connection, settings: Settings) -> InstanceId | None:
     """The id that is kept, else the one that the next pass will keep; None when that will be a random one."""
-    state = account.read_state(conn) if schema.has_schema(conn) else account.State()
+    state = account.read_state(conn) if schema.has_schema(conn) else account.AccountState()
     if state.instance_id is not None:
         return InstanceId(state.instance_id, state.instance_origin or "kept")
     found = find(conn, settings)

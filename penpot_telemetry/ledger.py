@@ -19,13 +19,13 @@ from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.pass_report import PassReport
 from penpot_telemetry.receipt import read_duplicate_of
-from penpot_telemetry.receiver_ledger import NoLedgerError, Received, fetch_received
+from penpot_telemetry.receiver_ledger import NoLedgerError, ReceiverBatch, fetch_received
 
 RENEW_EVERY = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One batch of the ledger."""
 
     batch_id: UUID
@@ -45,9 +45,9 @@ WHERE seq > %s ORDER BY settled_at, seq, batch_id
 """
 
 
-def read_ledger(conn: Connection, after: int = 0) -> Iterator[Entry]:
+def read_ledger(conn: Connection, after: int = 0) -> Iterator[LedgerEntry]:
     """Every batch past a sequence number that was answered, in the order of the answers."""
-    with conn.cursor(row_factory=class_row(Entry)) as cursor:
+    with conn.cursor(row_factory=class_row(LedgerEntry)) as cursor:
         yield from cursor.execute(_SELECT_LEDGER, (after,))
 
 
@@ -79,7 +79,7 @@ class Verification:
 def verify(conn: Connection, endpoint: Endpoint, settings: Settings) -> Verification:
     """The whole ledger. Raises TelemetryError when the receiver's cannot be read."""
     with database_errors():
-        instance_id = (account.read_state(conn) if schema.has_schema(conn) else account.State()).instance_id
+        instance_id = (account.read_state(conn) if schema.has_schema(conn) else account.AccountState()).instance_id
         if instance_id is None:
             return Verification()
         return compare(conn, fetch_received(endpoint, instance_id, settings))
@@ -134,14 +134,14 @@ def _first_seq(conn: Connection, after: int) -> int:
     return min([after, *(entry.seq - 1 for entry in read_ledger(conn) if entry.batch_id in named)])
 
 
-def _renewing(held: Lease, received: Iterable[Received]) -> Iterator[Received]:
+def _renewing(held: Lease, received: Iterable[ReceiverBatch]) -> Iterator[ReceiverBatch]:
     for number, batch in enumerate(received):
         if number % RENEW_EVERY == 0:
             held.renew()
         yield batch
 
 
-def compare(conn: Connection, received: Iterable[Received], after: int = 0) -> Verification:
+def compare(conn: Connection, received: Iterable[ReceiverBatch], after: int = 0) -> Verification:
     """The ledger past a sequence number against the receiver's past the same.
 
     A batch in the outbox may or may not be there: its answer was lost. A refused one may have arrived all the same; the
@@ -174,7 +174,7 @@ def compare(conn: Connection, received: Iterable[Received], after: int = 0) -> V
     return Verification(len(agreed), sorted(found, key=lambda mismatch: mismatch.seq), sorted(arrived))
 
 
-def _differ(here: Entry | None, there: Received) -> str | None:
+def _differ(here: LedgerEntry | None, there: ReceiverBatch) -> str | None:
     if here is None:
         return "is not in this ledger"
     if (here.seq, here.digest) != (there.seq, there.digest):

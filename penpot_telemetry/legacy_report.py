@@ -27,7 +27,7 @@ from penpot_telemetry.events import NAME, SHIPPED_SOURCES
 from penpot_telemetry.http_client import Session
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.receipt import Sent
+from penpot_telemetry.receipt import OutgoingBody
 from penpot_telemetry.wire import payload
 
 Stat = int | Mapping[str, int]
@@ -88,7 +88,7 @@ def send_report(held: Lease, session: Session, settings: Settings, report: PassR
         return
     body, missing = build_current_report(conn, settings, state.instance_id, version)
     report.warnings += missing
-    answer = send.post_batch(session, require_endpoint(settings), Sent(body), settings, before=held.renew)
+    answer = send.post_batch(session, require_endpoint(settings), OutgoingBody(body), settings, before=held.renew)
     if answer.outcome == "accepted":
         held.step(lambda: account.keep_report_sent(conn, today))
     else:

@@ -154,7 +154,7 @@ def ship(  # noqa: PLR0913
         if batch is None:
             return
         needs_receipt = endpoint.needs_receipt(settings.receipts, account.read_state(held.conn).receipts_from)
-        sent = receipt.Sent(batch.body, batch.batch_id, batch.digest, needs_receipt)
+        sent = receipt.OutgoingBody(batch.body, batch.batch_id, batch.digest, needs_receipt)
         answer = send.post_batch(session, endpoint, sent, settings, stopped=stopped, before=held.renew)
         report.failure = follow(held, batch, answer, settings, report, turns)
         if report.failure:

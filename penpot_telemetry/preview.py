@@ -29,7 +29,7 @@ def preview_batch(conn: Connection, settings: Settings) -> Preview | None:
         if has_schema and (batch := outbox.fetch_batch(conn)) is not None:
             return Preview(batch.body, batch.event_count, 0)
         seen = reconcile.observe(conn, has_schema=has_schema)
-        state = account.read_state(conn) if has_schema else account.State()
+        state = account.read_state(conn) if has_schema else account.AccountState()
         turns = Turns(seen.fresh, has_parts=has_schema)
         odd = 0
         while (draft := draft_batch(conn, settings, turns, state, seen)) is not None:

@@ -62,7 +62,7 @@ def read_duplicate_of(receipt: Mapping[str, object]) -> UUID | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class OutgoingBody:
     """A body on its way: what the receipt of a batch must name, and whether only a receipt counts."""
 
     body: bytes
@@ -71,7 +71,7 @@ class Sent:
     needs_receipt: bool = False
 
 
-def judge(status: int, content: bytes, url: str, sent: Sent) -> Answer:
+def judge(status: int, content: bytes, url: str, sent: OutgoingBody) -> Answer:
     """What a status and the bytes that came with it say about a batch."""
     receipt = _read_receipt(content)
     kept = {**receipt, "http-status": status} if receipt else {"status": status}
@@ -88,7 +88,7 @@ def judge(status: int, content: bytes, url: str, sent: Sent) -> Answer:
     return unknown(f"{reason}{explain_status(status)}")
 
 
-def _judge_receipt(receipt: Mapping[str, object], accepted: Answer, url: str, sent: Sent) -> Answer:
+def _judge_receipt(receipt: Mapping[str, object], accepted: Answer, url: str, sent: OutgoingBody) -> Answer:
     """A success, held against the batch: a receipt must be one for it, and say that it is loaded."""
     names_batch = sent.batch_id is not None and ("batch-id" in receipt or "digest" in receipt)
     named = (receipt.get("batch-id", str(sent.batch_id)), receipt.get("digest", sent.digest))

@@ -21,7 +21,7 @@ LEDGER_REQUESTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceiverBatch:
     """One batch as the receiver's ledger has it: `events` loaded, and `dead` ones that it keeps aside."""
 
     batch_id: UUID
@@ -36,7 +36,9 @@ class NoLedgerError(TelemetryError):
     """The address answers, and not with a ledger."""
 
 
-def fetch_received(endpoint: Endpoint, instance_id: UUID, settings: Settings, after: int = 0) -> Iterator[Received]:
+def fetch_received(
+    endpoint: Endpoint, instance_id: UUID, settings: Settings, after: int = 0
+) -> Iterator[ReceiverBatch]:
     """The receiver's ledger of this instance past a sequence number, page by page.
 
     Raises TelemetryError when it cannot be had, and as NoLedgerError or DecodeError when there is none.
@@ -54,7 +56,7 @@ def fetch_received(endpoint: Endpoint, instance_id: UUID, settings: Settings, af
             after = last
 
 
-def _fetch_ledger_page(session: Session, url: str, after: int, settings: Settings) -> list[Received]:
+def _fetch_ledger_page(session: Session, url: str, after: int, settings: Settings) -> list[ReceiverBatch]:
     content = bytearray()
     try:
         with session.deadline.within(settings.request_timeout):
@@ -75,7 +77,7 @@ def _fetch_ledger_page(session: Session, url: str, after: int, settings: Setting
         raise TelemetryError(f"{url} did not answer to the end")
     try:
         return [
-            Received(
+            ReceiverBatch(
                 batch_id=UUID(item["batch-id"]),
                 seq=int(item["batch-seq"]),
                 digest=str(make_plain(item["digest"])),

@@ -18,7 +18,7 @@ from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.http_client import Session, explain_failure, read_bounded
-from penpot_telemetry.receipt import RETRIED, Answer, Sent, judge, unknown
+from penpot_telemetry.receipt import RETRIED, Answer, OutgoingBody, judge, unknown
 
 ANSWER_BYTES = 64 * 1024
 
@@ -35,7 +35,7 @@ class _Retry(Exception):  # noqa: N818  a turn of the loop, not an error that an
 def post_batch(  # noqa: PLR0913
     session: Session,
     endpoint: Endpoint,
-    sent: Sent,
+    sent: OutgoingBody,
     settings: Settings,
     *,
     stopped: Callable[[], bool] = lambda: False,
@@ -70,7 +70,7 @@ def post_batch(  # noqa: PLR0913
     raise AssertionError("a retry loop ends by returning or raising")
 
 
-def _post_once(session: Session, endpoint: Endpoint, sent: Sent, settings: Settings) -> Answer:
+def _post_once(session: Session, endpoint: Endpoint, sent: OutgoingBody, settings: Settings) -> Answer:
     try:
         with session.deadline.within(settings.request_timeout):
             response = session.post(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from psycopg import Connection
 
 from penpot_telemetry import account, audit_log, dead_letters, gc, grants, outbox, reconcile, schema, segments
-from penpot_telemetry.account import State
+from penpot_telemetry.account import AccountState
 from penpot_telemetry.config import Settings
 from penpot_telemetry.connection import database_errors
 from penpot_telemetry.reconcile import Observation
@@ -22,7 +22,7 @@ class Status:
     any case. `changed` counts events whose context value was changed, by key.
     """
 
-    state: State
+    state: AccountState
     seen: Observation
     days: Sequence[audit_log.DayCount]
     room: int
@@ -72,7 +72,7 @@ def read_status(conn: Connection, settings: Settings) -> Status:
         frozen = batch.event_count if batch else 0
         expiring = gc.retention_start(settings, datetime.now(UTC))
         return Status(
-            state=account.read_state(conn) if has_schema else State(),
+            state=account.read_state(conn) if has_schema else AccountState(),
             seen=seen,
             days=audit_log.count_days(conn),
             room=settings.cap_rows - seen.present - frozen,

@@ -9,15 +9,13 @@ describes nobody: all people, ids and figures are drawn from a seed.
 True
 """
 
-from penpot_telemetry.simulate.delivery import Account, Batch, Senders
+from penpot_telemetry.simulate.delivery import Senders, SimulatedAccount, SimulatedBatch
 from penpot_telemetry.simulate.fleet import Chunk, Fleet, Incident, demo_fleet
 from penpot_telemetry.simulate.people import Faults, FleetSpec, Instance, Profile
 from penpot_telemetry.simulate.plan import DayPlan, Visit
 from penpot_telemetry.simulate.truth import Tally, Truth
 
 __all__ = [
-    "Account",
-    "Batch",
     "Chunk",
     "DayPlan",
     "Faults",
@@ -27,6 +25,8 @@ __all__ = [
     "Instance",
     "Profile",
     "Senders",
+    "SimulatedAccount",
+    "SimulatedBatch",
     "Tally",
     "Truth",
     "Visit",

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SimulatedBatch:
     """One batch as it arrives. A plain Penpot's has no id, no number and no totals."""
 
     instance: Instance
@@ -49,7 +49,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Account:
+class SimulatedAccount:
     """What became of the events of one instance under one id: recorded = shipped + dropped + pending.
 
     After a reset what still waits moves to the new account; a clone's starts with the figures it was copied with.
@@ -81,12 +81,12 @@ class Senders:
 
     def __init__(self, spec: FleetSpec) -> None:
         self.spec = spec
-        self.accounts: list[Account] = []
+        self.accounts: list[SimulatedAccount] = []
         self.lateness: Counter[int] = Counter()
         """Events by the days from the day they bear to the day of their first arrival."""
         self._senders: dict[int, _Sender] = {}
 
-    def send_day(self, day: date, plans: Sequence[DayPlan]) -> Iterator[Batch]:
+    def send_day(self, day: date, plans: Sequence[DayPlan]) -> Iterator[SimulatedBatch]:
         """Record one day at the living instances, send at each of its hours, and yield what arrives."""
         senders = [self._sender_of(plan.instance, day) for plan in plans]
         hours = self.spec.send_hours
@@ -114,7 +114,7 @@ class Senders:
             sender.account.recorded = waiting
         return sender
 
-    def _note_lateness(self, batch: Batch) -> None:
+    def _note_lateness(self, batch: SimulatedBatch) -> None:
         known = batch.repeated
         for part in batch.parts:
             new = max(0, part.stop - part.start - known)
@@ -123,7 +123,7 @@ class Senders:
             self.lateness[(batch.sent_at.date() - day).days] += new
 
     def _open_account(self, sender: "_Sender", instance_id: UUID) -> None:
-        sender.account = Account(sender.instance.number, instance_id)
+        sender.account = SimulatedAccount(sender.instance.number, instance_id)
         sender.seq = 0
         self.accounts.append(sender.account)
 
@@ -131,7 +131,7 @@ class Senders:
 class _Sender:
     """One instance's sender: a queue of day parts and its account."""
 
-    account: Account
+    account: SimulatedAccount
 
     def __init__(self, spec: FleetSpec, instance: Instance) -> None:
         self.spec = spec
@@ -157,7 +157,7 @@ class _Sender:
             self._waiting.append(Part(plan, start, stop))
             self.account.recorded += stop - start
 
-    def send(self, day: date, at: datetime) -> Iterator[Batch]:
+    def send(self, day: date, at: datetime) -> Iterator[SimulatedBatch]:
         """Send batch after batch until nothing waits, nothing gets out, or an answer is lost."""
         cut_off = self.instance.cut_off
         if cut_off and cut_off[0] <= day <= cut_off[1]:
@@ -189,9 +189,9 @@ class _Sender:
             self._remove(excess)
             self.account.dropped += excess
 
-    def _make_batch(self, day: date, at: datetime, parts: tuple[Part, ...]) -> Batch:
+    def _make_batch(self, day: date, at: datetime, parts: tuple[Part, ...]) -> SimulatedBatch:
         version, account = self.instance.version_on(day), self.account
-        batch = Batch(self.instance, account.instance_id, version, at, parts)
+        batch = SimulatedBatch(self.instance, account.instance_id, version, at, parts)
         batch = replace(batch, repeated=min(self._arrived, batch.events))
         if not self.instance.ours:
             return batch

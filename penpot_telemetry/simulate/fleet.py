@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from penpot_telemetry.events import AuditEvent
-from penpot_telemetry.simulate.delivery import Batch, Senders
+from penpot_telemetry.simulate.delivery import Senders, SimulatedBatch
 from penpot_telemetry.simulate.people import FleetSpec, Instance, Profile, found_instances, people_of
 from penpot_telemetry.simulate.plan import DayPlan, plan_day
 from penpot_telemetry.simulate.render import (
@@ -104,7 +104,7 @@ class Fleet:
         if chunk.version:
             yield chunk
 
-    def batches(self, senders: Senders | None = None, tally: Tally | None = None) -> Iterator[Batch]:
+    def batches(self, senders: Senders | None = None, tally: Tally | None = None) -> Iterator[SimulatedBatch]:
         """All batches in the order in which a receiver sees them, faults included.
 
         `senders` keeps the accounts and `tally` counts the truth on the way, for those who want both from one pass.
@@ -117,7 +117,7 @@ class Fleet:
                     tally.add(plan)
             yield from senders.send_day(day, plans)
 
-    def batch_rows(self, batch: Batch) -> list[EventRow]:
+    def batch_rows(self, batch: SimulatedBatch) -> list[EventRow]:
         """The events of one batch, as the sender reads them."""
         return [
             row
@@ -125,7 +125,7 @@ class Fleet:
             for row in render_rows(self.spec, part.plan, dialect_of(part.plan), part.start, part.stop)
         ]
 
-    def batch_columns(self, batch: Batch) -> Columns:
+    def batch_columns(self, batch: SimulatedBatch) -> Columns:
         """The events of one batch, column by column."""
         columns = empty_columns()
         for plan, start, stop in batch.parts:
@@ -133,7 +133,7 @@ class Fleet:
                 extend_columns(columns, piece)
         return columns
 
-    def envelope(self, batch: Batch) -> EventsBatch:
+    def envelope(self, batch: SimulatedBatch) -> EventsBatch:
         """One batch as the body that is posted, in the class of its sender."""
         events = encode_events(self.batch_rows(batch))
         if batch.batch_id is None:

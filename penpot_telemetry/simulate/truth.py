@@ -22,7 +22,7 @@ SILENCE = 28
 """Days without an event after which an instance counts as gone."""
 
 
-class Active(NamedTuple):
+class ActiveCounts(NamedTuple):
     """How many different ones were active on a day, in the 7 and in the 28 days that end with it."""
 
     day: int
@@ -30,7 +30,7 @@ class Active(NamedTuple):
     four_weeks: int
 
 
-class Comings(NamedTuple):
+class WeekArrivals(NamedTuple):
     """A calendar week's active profiles: seen for the first time, also seen in the week before, or back after a gap."""
 
     new: int
@@ -38,14 +38,14 @@ class Comings(NamedTuple):
     returning: int
 
 
-class Kept(NamedTuple):
+class Retention(NamedTuple):
     """A cohort in one week of its own: how many came, of how many whose whole week lies inside the data."""
 
     came: int
     of: int
 
 
-class Use(NamedTuple):
+class Usage(NamedTuple):
     """How much one kind of event was used."""
 
     events: int
@@ -54,7 +54,7 @@ class Use(NamedTuple):
     first_day: date
 
 
-class Lag(NamedTuple):
+class UpgradeLag(NamedTuple):
     """One instance and one release: days until it was seen on it or a later one; or, if not, until last seen."""
 
     instance: UUID
@@ -63,7 +63,7 @@ class Lag(NamedTuple):
     upgraded: bool
 
 
-class Life(NamedTuple):
+class Lifespan(NamedTuple):
     """From when to when an instance was seen."""
 
     first_seen: date
@@ -80,16 +80,16 @@ class Truth:
     events_without_profile: int
     events_by_day: Mapping[date, int]
     events_by_instance: Mapping[UUID, int]
-    instances: Mapping[date, Active]
-    profiles: Mapping[date, Active]
-    weeks: Mapping[date, Comings]
+    instances: Mapping[date, ActiveCounts]
+    profiles: Mapping[date, ActiveCounts]
+    weeks: Mapping[date, WeekArrivals]
     """By the Monday of the week."""
-    cohorts: Mapping[date, Mapping[int, Kept]]
+    cohorts: Mapping[date, Mapping[int, Retention]]
     """By the Monday of the week in which they were first seen; week 0 is days 0-6 of each profile, week 1 days 7-13."""
     versions: Mapping[date, Mapping[UUID, str]]
     """What each active instance ran on each day; the newest, if one id ran two."""
     version_first_seen: Mapping[UUID, Mapping[str, date]]
-    uses: Mapping[str, Use]
+    uses: Mapping[str, Usage]
     first_use: Mapping[str, Mapping[UUID, date]]
     """By event name: each profile that ever used it, and the first day."""
     first_use_by_instance: Mapping[str, Mapping[UUID, date]]
@@ -97,7 +97,7 @@ class Truth:
     """The platform of each profile with an event from a browser."""
     sizes: Mapping[UUID, int]
     """Profiles active in the 28 days to the last day, by instance; those with none are left out."""
-    lives: Mapping[UUID, Life]
+    lives: Mapping[UUID, Lifespan]
 
     def platform_mix(self, field: Literal["browser", "os", "locale", "width", "engine"]) -> dict[str | int, int]:
         """Profiles by one trait of their platform."""
@@ -107,7 +107,7 @@ class Truth:
         """Instances without an event in the last 28 days."""
         return {instance for instance, life in self.lives.items() if (self.last_day - life.last_seen).days >= SILENCE}
 
-    def upgrade_lags(self, releases: Sequence[Release] | None = None) -> list[Lag]:
+    def upgrade_lags(self, releases: Sequence[Release] | None = None) -> list[UpgradeLag]:
         """The lag of each instance that was seen before a release, and since: reached or still open.
 
         `releases` in the order of their versions; by default the fleet's calendar. An instance that was first seen on
@@ -124,7 +124,7 @@ class Truth:
                 if life.first_seen >= release.day or life.last_seen < release.day or (at and at < release.day):
                     continue
                 until = at or life.last_seen
-                lags.append(Lag(instance, release.version, (until - release.day).days, at is not None))
+                lags.append(UpgradeLag(instance, release.version, (until - release.day).days, at is not None))
         return lags
 
 
@@ -192,7 +192,9 @@ class Tally:
             events_by_instance=dict(by_instance),
             instances=self._instances.counts(days),
             profiles=self._profiles.counts(days),
-            weeks={week: Comings(c["new"], c["retained"], c["returning"]) for week, c in sorted(self._comings.items())},
+            weeks={
+                week: WeekArrivals(c["new"], c["retained"], c["returning"]) for week, c in sorted(self._comings.items())
+            },
             cohorts=self._finish_cohorts(days[-1]),
             versions=dict(sorted(self._versions.items())),
             version_first_seen=dict(self._version_first_seen),
@@ -201,7 +203,7 @@ class Tally:
             first_use_by_instance=dict(self._first_use_by_instance),
             platforms=dict(self._platforms),
             sizes=self._finish_sizes(days[-1]),
-            lives={key: Life(first, self._instances.last[key]) for key, first in self._instances.first.items()},
+            lives={key: Lifespan(first, self._instances.last[key]) for key, first in self._instances.first.items()},
         )
 
     def _count_version(self, instance: UUID, day: date, version: str) -> None:
@@ -223,21 +225,21 @@ class Tally:
         if nth != (last - first).days // 7:
             self._came[first][nth] += 1
 
-    def _finish_cohorts(self, last_day: date) -> dict[date, dict[int, Kept]]:
-        cohorts: defaultdict[date, dict[int, Kept]] = defaultdict(dict)
+    def _finish_cohorts(self, last_day: date) -> dict[date, dict[int, Retention]]:
+        cohorts: defaultdict[date, dict[int, Retention]] = defaultdict(dict)
         for first, of in sorted(Counter(self._profiles.first.values()).items()):
             # Only weeks that are over: the others would mix those who did not come with those who still may.
             for nth in range(((last_day - first).days + 1) // 7):
-                kept = cohorts[_monday(first)].get(nth, Kept(0, 0))
-                cohorts[_monday(first)][nth] = Kept(kept.came + self._came[first][nth], kept.of + of)
+                kept = cohorts[_monday(first)].get(nth, Retention(0, 0))
+                cohorts[_monday(first)][nth] = Retention(kept.came + self._came[first][nth], kept.of + of)
         return dict(cohorts)
 
-    def _finish_uses(self) -> dict[str, Use]:
+    def _finish_uses(self) -> dict[str, Usage]:
         uses = {}
         for name, events in sorted(self._uses.items()):
             instances = self._first_use_by_instance[name]
             profiles = len(self._first_use.get(name, ()))
-            uses[name] = Use(events, profiles, len(instances), min(instances.values()))
+            uses[name] = Usage(events, profiles, len(instances), min(instances.values()))
         return uses
 
     def _finish_sizes(self, last_day: date) -> dict[UUID, int]:
@@ -266,14 +268,14 @@ class _Window:
             steps[day if last is None else max(day, last + width * DAY)] += 1
             steps[day + width * DAY] -= 1
 
-    def counts(self, days: Sequence[date]) -> dict[date, Active]:
+    def counts(self, days: Sequence[date]) -> dict[date, ActiveCounts]:
         """The counts on each of these days, which follow one another."""
         running = dict.fromkeys(self._steps, 0)
         counts = {}
         for day in days:
             for width, steps in self._steps.items():
                 running[width] += steps[day]
-            counts[day] = Active(running[1], running[7], running[28])
+            counts[day] = ActiveCounts(running[1], running[7], running[28])
         return counts
 
 

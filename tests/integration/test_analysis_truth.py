@@ -17,7 +17,7 @@ from uuid import UUID
 import polars as pl
 import pytest
 
-from penpot_telemetry.simulate import Batch, Faults, Fleet, FleetSpec, Senders
+from penpot_telemetry.simulate import Faults, Fleet, FleetSpec, Senders, SimulatedBatch
 from penpot_telemetry.simulate.habits import Release
 from penpot_telemetry.simulate.truth import SILENCE, Truth
 from penpot_telemetry.wire.payload import build_events
@@ -297,8 +297,8 @@ class Road(NamedTuple):
     opened: OpenWarehouse
     fleet: Fleet
     senders: Senders
-    batches: list[Batch]
-    held_back: Batch | None
+    batches: list[SimulatedBatch]
+    held_back: SimulatedBatch | None
 
 
 def deliver(path: Path, spec: FleetSpec, *, days: int = 7, holds_back: bool = False) -> Road:
@@ -316,7 +316,7 @@ def deliver(path: Path, spec: FleetSpec, *, days: int = 7, holds_back: bool = Fa
     return Road(open_warehouse(path), fleet, senders, batches, held_back)
 
 
-def find_harmless(fleet: Fleet, batches: Sequence[Batch]) -> Batch:
+def find_harmless(fleet: Fleet, batches: Sequence[SimulatedBatch]) -> SimulatedBatch:
     """A batch with a number, of an instance without a fault, that comes once and has others behind it."""
     struck = {incident.instance_id for incident in fleet.incidents()}
     repeated = {batch.batch_id for batch in batches if batch.duplicate}
@@ -332,7 +332,7 @@ def bad_road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         yield road
 
 
-def loaded(road: Road) -> list[Batch]:
+def loaded(road: Road) -> list[SimulatedBatch]:
     """The batches that bring rows: not the ones that are known again, by their id or by the digest of the same page."""
     return [batch for batch in road.batches if batch.repeated < batch.events and batch is not road.held_back]
 

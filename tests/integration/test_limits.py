@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import parse_endpoint
 from penpot_telemetry.http_client import open_session
-from penpot_telemetry.receipt import Sent
+from penpot_telemetry.receipt import OutgoingBody
 from penpot_telemetry.send import post_batch
 from penpot_telemetry.wire import payload
 from receiver.reports.disk_usage import Sizes
@@ -190,7 +190,10 @@ def test_our_sender_waits_as_long_as_it_is_told_and_then_delivers(tmp_path: Path
         with open_session(endpoint) as session:
             body = body_of(rows(1, sent))
             answer = post_batch(
-                session, endpoint, Sent(body, UUID(int=0), payload.digest_events(json.loads(body)["events"])), settings
+                session,
+                endpoint,
+                OutgoingBody(body, UUID(int=0), payload.digest_events(json.loads(body)["events"])),
+                settings,
             )
         assert answer.outcome == "accepted"
         assert time.monotonic() - started >= 1  # the bucket gives one every five seconds

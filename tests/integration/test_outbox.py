@@ -36,7 +36,7 @@ from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.receipt import Answer
-from penpot_telemetry.receiver_ledger import Received
+from penpot_telemetry.receiver_ledger import ReceiverBatch
 from penpot_telemetry.refusals import Turns
 from penpot_telemetry.status import read_status
 from tests.conftest import TEMPLATE, Receiver, make_events, names_of, waiting_names
@@ -447,7 +447,7 @@ def test_the_quarantine_is_not_touched_beside_a_sender(
 
 
 @pytest.fixture
-def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Receiver) -> list[Received]:
+def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Receiver) -> list[ReceiverBatch]:
     """What the receiver has of two batches that were answered and one whose answer was lost."""
     paged = replace(shipping, batch_rows=2)
     pipeline.record_events(conn, make_events(6), paged)
@@ -455,11 +455,11 @@ def two_settled_one_frozen(conn: Connection, shipping: Settings, receiver: Recei
     pipeline.run_pass(conn, paged)
     frozen = outbox.fetch_batch(conn)
     assert frozen is not None
-    settled = [Received(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in ledger.read_ledger(conn)]
-    return [*settled, Received(frozen.batch_id, frozen.seq, frozen.digest, frozen.event_count, "accepted")]
+    settled = [ReceiverBatch(e.batch_id, e.seq, e.digest, e.events, "accepted") for e in ledger.read_ledger(conn)]
+    return [*settled, ReceiverBatch(frozen.batch_id, frozen.seq, frozen.digest, frozen.event_count, "accepted")]
 
 
-Change = Callable[[list[Received]], list[Received]]
+Change = Callable[[list[ReceiverBatch]], list[ReceiverBatch]]
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ Change = Callable[[list[Received]], list[Received]]
     ],
 )
 def test_the_ledger_is_held_against_the_receivers(
-    conn: Connection, two_settled_one_frozen: list[Received], change: Change, agreed: int, differences: list[str]
+    conn: Connection, two_settled_one_frozen: list[ReceiverBatch], change: Change, agreed: int, differences: list[str]
 ) -> None:
     found = ledger.compare(conn, change(two_settled_one_frozen))
     assert found.agreed == agreed
@@ -489,7 +489,7 @@ def test_the_ledger_is_held_against_the_receivers(
 
 
 def test_a_batch_that_both_sides_know_as_quarantined_agrees(
-    conn: Connection, two_settled_one_frozen: list[Received]
+    conn: Connection, two_settled_one_frozen: list[ReceiverBatch]
 ) -> None:
     conn.execute("UPDATE penpot_telemetry.ledger SET outcome = 'quarantined' WHERE seq = 1")
     first, second, _ = two_settled_one_frozen

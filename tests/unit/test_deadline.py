@@ -15,7 +15,7 @@ from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import TelemetryError
 from penpot_telemetry.http_client import open_session
-from penpot_telemetry.receipt import Answer, Sent
+from penpot_telemetry.receipt import Answer, OutgoingBody
 from penpot_telemetry.receiver_ledger import fetch_received
 from penpot_telemetry.send import post_batch
 
@@ -30,7 +30,7 @@ SETTINGS = Settings(
     request_timeout=SECONDS,
     attempts=1,
 )
-SENT = Sent(b"{}", UUID(int=1), "sha256:1")
+SENT = OutgoingBody(b"{}", UUID(int=1), "sha256:1")
 
 DRAWN_OUT: dict[str, tuple[bytes, bytes]] = {
     "status line": (b"", b"H"),

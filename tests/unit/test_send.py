@@ -14,13 +14,13 @@ from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint, parse_endpoint
 from penpot_telemetry.errors import DecodeError, TelemetryError
 from penpot_telemetry.http_client import open_session
-from penpot_telemetry.receipt import Answer, Sent, judge
+from penpot_telemetry.receipt import Answer, OutgoingBody, judge
 from penpot_telemetry.receiver_ledger import fetch_received
 from penpot_telemetry.send import post_batch
 from tests.conftest import Receiver
 
 BODY = b'{"type":"telemetry-events"}'
-SENT = Sent(BODY, UUID(int=7), "sha256:7")
+SENT = OutgoingBody(BODY, UUID(int=7), "sha256:7")
 SETTINGS = Settings(
     telemetry=True,
     audit_log=False,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from penpot_telemetry.simulate import Account, Batch, Faults, Fleet, FleetSpec, Instance
+from penpot_telemetry.simulate import Faults, Fleet, FleetSpec, Instance, SimulatedAccount, SimulatedBatch
 from penpot_telemetry.wire.batch import EventRow
 
 BASE = FleetSpec(
@@ -26,7 +26,7 @@ def rows_by_day(fleet: Fleet) -> dict[Day, list[EventRow]]:
     return {(plan.instance.number, plan.day): list(fleet.rows(plan)) for plan in fleet.plans()}
 
 
-def shapes(batches: Iterable[Batch]) -> dict[int, list[tuple[object, ...]]]:
+def shapes(batches: Iterable[SimulatedBatch]) -> dict[int, list[tuple[object, ...]]]:
     """Everything about the batches of each instance but the plans themselves."""
     found: defaultdict[int, list[tuple[object, ...]]] = defaultdict(list)
     for batch in batches:
@@ -52,7 +52,7 @@ def arrivals(fleet: Fleet) -> Counter[tuple[int, date, int]]:
     return seen
 
 
-def accounts(fleet: Fleet) -> dict[int, Account]:
+def accounts(fleet: Fleet) -> dict[int, SimulatedAccount]:
     return {account.number: account for account in fleet.delivered().accounts}
 
 

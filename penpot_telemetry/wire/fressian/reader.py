@@ -59,7 +59,7 @@ def defect_of(error: DecodeError | RecursionError) -> Defect:
     return "too-long" if isinstance(error, LimitError) else "wrong-type"
 
 
-class Mark(NamedTuple):
+class Position(NamedTuple):
     """A place in a message, and all that reading on from there changes."""
 
     pos: int
@@ -231,9 +231,9 @@ class Reader:
         """One level up."""
         self._depth += 1
 
-    def mark(self) -> Mark:
+    def mark(self) -> Position:
         """The place where the reader stands."""
-        return Mark(
+        return Position(
             self.pos,
             self._cache,
             len(self._cache),
@@ -246,14 +246,14 @@ class Reader:
             self._base,
         )
 
-    def go_back(self, mark: Mark) -> None:
+    def go_back(self, mark: Position) -> None:
         """To a place from before, as if nothing had been read since."""
         self.pos, self._depth, self._room, self._repeats = mark.pos, mark.depth, mark.room, mark.repeats
         self._resets, self._base = mark.resets, mark.base
         self._cache, self._structs = mark.cache, mark.structs
         del self._cache[mark.slots :], self._structs[mark.tags :]
 
-    def release(self, mark: Mark) -> None:
+    def release(self, mark: Position) -> None:
         """Give back the memory of what was read since, but for what the caches keep of it; not the work.
 
         A value in a cache weighs what its references repeat, which may be far more than the memory that it took.
