@@ -41,8 +41,8 @@ from penpot_telemetry.events import AuditEvent, TelemetryEvent
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.refusals import Turns
 from penpot_telemetry.store import RecordResult, RejectedEvent
+from penpot_telemetry.work_queue import WorkQueue
 
 # -- record ----------------------------------------------------------------------------------------------------------
 
@@ -122,13 +122,13 @@ def run_pass(
         grants.check_rights(conn)
         held.step(lambda: instance.keep(conn, settings))
         report.warnings += [*endpoint.warnings, *grants.warn_of_index(conn)]
-        turns = Turns(reconcile.look(held, report).fresh)
+        queue = WorkQueue(reconcile.look(held, report).fresh)
         report.pending = account.read_state(conn).expected
         with http_client.open_session(endpoint) as session:
-            ship(held, session, settings, report, turns, progress=progress, stopped=stopped)
+            ship(held, session, settings, report, queue, progress=progress, stopped=stopped)
             if settings.legacy_report and not report.failure:
-                legacy_report.send_report(held, session, settings, report, turns.version)
-        present = (turns.last_look or reconcile.look(held, report)).present
+                legacy_report.send_report(held, session, settings, report, queue.version)
+        present = (queue.last_observation or reconcile.look(held, report)).present
         report.dropped = gc.collect_garbage(held, settings, datetime.now(UTC), present)
         ledger.verify_pass(held, endpoint, settings, report)
         report.pending = account.read_state(conn).expected
@@ -141,7 +141,7 @@ def ship(  # noqa: PLR0913
     session: http_client.Session,
     settings: Settings,
     report: PassReport,
-    turns: Turns,
+    queue: WorkQueue,
     *,
     progress: Callable[[PassReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
@@ -150,31 +150,31 @@ def ship(  # noqa: PLR0913
     endpoint = require_endpoint(settings)
     end = time.monotonic() + lease.PASS_SECONDS
     while not stopped() and time.monotonic() < end:
-        batch = outbox.fetch_batch(held.conn) or freeze.next_batch(held, settings, report, turns)
+        batch = outbox.fetch_batch(held.conn) or freeze.next_batch(held, settings, report, queue)
         if batch is None:
             return
         needs_receipt = endpoint.needs_receipt(settings.receipts, account.read_state(held.conn).receipts_from)
         sent = receipt.OutgoingBody(batch.body, batch.batch_id, batch.digest, needs_receipt)
         answer = send.post_batch(session, endpoint, sent, settings, stopped=stopped, before=held.renew)
-        report.failure = follow(held, batch, answer, settings, report, turns)
+        report.failure = follow(held, batch, answer, settings, report, queue)
         if report.failure:
             return
         progress(report)
 
 
 def follow(  # noqa: PLR0913, PLR0917
-    held: Lease, batch: OutboxBatch, answer: receipt.Answer, settings: Settings, report: PassReport, turns: Turns
+    held: Lease, batch: OutboxBatch, answer: receipt.Answer, settings: Settings, report: PassReport, queue: WorkQueue
 ) -> str | None:
     """Does what the answer to a batch asks for; says why the pass must end, if it must."""
     match answer.outcome:
         case "accepted":
             acknowledgement.acknowledge(held, batch, answer, require_endpoint(settings), report)
-            turns.accepted = True
+            queue.accepted = True
             return None
         case "refused":
-            return refusals.handle(held, batch, answer, report, turns)
+            return refusals.handle(held, batch, answer, report, queue)
         case "reused":
-            return refusals.give_another_id(held, batch, answer, report, turns)
+            return refusals.give_another_id(held, batch, answer, report, queue)
         case "unsigned":
             return None if signing.sign_anew(held, batch, settings) else answer.reason
         case "unknown":

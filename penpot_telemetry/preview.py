@@ -8,8 +8,8 @@ from penpot_telemetry import account, outbox, reconcile, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.connection import database_errors
 from penpot_telemetry.freeze import draft_batch
-from penpot_telemetry.refusals import Turns
 from penpot_telemetry.wire import payload
+from penpot_telemetry.work_queue import WorkQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ def preview_batch(conn: Connection, settings: Settings) -> Preview | None:
             return Preview(batch.body, batch.event_count, 0)
         seen = reconcile.observe(conn, has_schema=has_schema)
         state = account.read_state(conn) if has_schema else account.AccountState()
-        turns = Turns(seen.fresh, has_parts=has_schema)
+        queue = WorkQueue(seen.fresh, has_segments=has_schema)
         odd = 0
-        while (draft := draft_batch(conn, settings, turns, state, seen)) is not None:
-            odd += len(draft.composed.odd)
-            if draft.composed.refs:
-                return Preview(payload.build_events(draft.envelope), len(draft.composed.refs), odd)
-            turns.skip(draft.turn, draft.read)
-            state = replace(state, quarantined=state.quarantined + len(draft.composed.odd))
+        while (draft := draft_batch(conn, settings, queue, state, seen)) is not None:
+            odd += len(draft.content.odd)
+            if draft.content.refs:
+                return Preview(payload.build_events(draft.envelope), len(draft.content.refs), odd)
+            queue.skip(draft.item, draft.read)
+            state = replace(state, quarantined=state.quarantined + len(draft.content.odd))
         return None

@@ -37,8 +37,8 @@ from penpot_telemetry.errors import BusyError, DatabaseError
 from penpot_telemetry.ledger import Verification
 from penpot_telemetry.receipt import Answer
 from penpot_telemetry.receiver_ledger import ReceiverBatch
-from penpot_telemetry.refusals import Turns
 from penpot_telemetry.status import read_status
+from penpot_telemetry.work_queue import WorkQueue
 from tests.conftest import TEMPLATE, Receiver, make_events, names_of, waiting_names
 
 # -- the schema ------------------------------------------------------------------------------------------------------
@@ -90,9 +90,9 @@ def test_a_frozen_page_is_what_will_be_sent(conn: Connection, shipping: Settings
 def test_a_batch_that_is_rolled_back_never_was(conn: Connection, settings: Settings) -> None:
     pipeline.record_events(conn, make_events(3), settings)
     with conn.transaction(force_rollback=True):
-        turns = Turns(reconcile.reconcile(conn).fresh)
+        queue = WorkQueue(reconcile.reconcile(conn).fresh)
         account.keep_instance_id(conn, UUID(int=1), "set")
-        assert freeze.freeze_batch(conn, settings, turns).batch
+        assert freeze.freeze_batch(conn, settings, queue).batch
     assert outbox.fetch_batch(conn) is None
     assert account.read_state(conn).next_seq == 1
     assert read_status(conn, settings).adds_up
