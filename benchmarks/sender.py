@@ -16,7 +16,7 @@ from psycopg import Connection
 from benchmarks.codec import make_rows, read_sample
 from benchmarks.intake import serve
 from benchmarks.measure import Row, alone, interleave, pairs
-from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
+from penpot_telemetry import audit_log, connection, embedded_postgres, pipeline, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.events import AuditEvent
@@ -32,7 +32,7 @@ def open_database() -> Iterator[Mapping[str, str]]:
     """The parameters of a database with Penpot's table, on a server of its own with Postgres' own settings."""
     with TemporaryDirectory(prefix="bench-") as folder:
         Path(folder).chmod(0o755)  # root's server runs as another user
-        with embedded.serve(Path(folder)) as server:
+        with embedded_postgres.serve(Path(folder)) as server:
             with connection.connect(server) as conn:
                 audit_log.create_table(conn)
                 schema.ensure_schema(conn)

@@ -14,7 +14,7 @@ def acknowledge(held: Lease, batch: OutboxBatch, answer: Answer, endpoint: Endpo
 
     def step() -> None:
         outbox.acknowledge_batch(conn, batch, answer.receipt, answer.duplicate_of)
-        audit_log.delete_rows(conn, batch.rows)
+        audit_log.remove_rows(conn, batch.rows)
         if answer.is_receipt:
             account.keep_receipts_from(conn, endpoint.url)
 

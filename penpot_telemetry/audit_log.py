@@ -197,7 +197,7 @@ def count_days(conn: Connection) -> Sequence[DayCount]:
 # -- deleting --------------------------------------------------------------------------------------------------------
 
 
-def delete_rows(conn: Connection, rows: Rows) -> int:
+def remove_rows(conn: Connection, rows: Rows) -> int:
     """Deletes rows that still hold what they held, and says how many. Raises DatabaseError when one of them stays.
 
     A policy or a trigger may keep a row without a word, and a row that stays would be sent again.
@@ -220,7 +220,7 @@ SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM dropped
 """
 
 
-def delete_oldest(conn: Connection, limit: int, before: datetime | None = None) -> tuple[str, int]:
+def drop_oldest(conn: Connection, limit: int, before: datetime | None = None) -> tuple[str, int]:
     """Deletes the oldest telemetry rows (created before an instant) beside those of the outbox batch.
 
     Returns their ids and how many they were, at most `limit`.

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import psycopg
 from psycopg import Connection, errors
 
-from penpot_telemetry import audit_log, embedded, schema
+from penpot_telemetry import audit_log, embedded_postgres, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 
@@ -17,7 +17,9 @@ def open_database(settings: Settings, *, read_only: bool = False) -> Iterator[Co
 
     `read_only`: nothing is created or brought forward, and the right to read is enough.
     """
-    served = nullcontext(settings.database) if settings.database is not None else embedded.serve(settings.data_dir)
+    served = (
+        nullcontext(settings.database) if settings.database is not None else embedded_postgres.serve(settings.data_dir)
+    )
     with served as parameters, connect(parameters) as conn:
         if settings.database is None or (settings.create_table and not read_only):
             audit_log.create_table(conn)

@@ -30,7 +30,7 @@ class DeadLetter:
     since: datetime
 
 
-_SET_ASIDE = f"""
+_ADD_ROWS = f"""
 WITH taken AS (DELETE {UNCHANGED} RETURNING a.*),
      kept AS (
          INSERT INTO penpot_telemetry.quarantine (id, "row", reason, batch_id, supersedes)
@@ -40,7 +40,7 @@ SELECT coalesce(array_agg(id), '{{}}')::text, count(*) FROM kept
 """  # noqa: S608  our own constant
 
 
-def set_aside(
+def add_rows(
     conn: Connection, rows: Rows, reason: str, batch_id: UUID | None = None, supersedes: Sequence[UUID] = ()
 ) -> int:
     """Moves rows that nobody changed out of `audit_log` into quarantine, whole, with the reason; says how many."""
@@ -52,7 +52,7 @@ def set_aside(
         "batch_id": batch_id,
         "supersedes": list(supersedes),
     }
-    found = conn.execute(_SET_ASIDE, parameters).fetchone()
+    found = conn.execute(_ADD_ROWS, parameters).fetchone()
     assert found is not None  # noqa: S101  an aggregate has a row
     taken, count = found
     account.take(conn, taken)
@@ -60,30 +60,30 @@ def set_aside(
     return int(count)
 
 
-_SELECT_QUARANTINE = """
+_SELECT_DEAD_LETTERS = """
 SELECT id, "row" ->> 'name' AS name, "row" ->> 'source' AS source, reason, batch_id, since
 FROM penpot_telemetry.quarantine ORDER BY since, id
 """
 
 
-def read_quarantine(conn: Connection) -> Sequence[DeadLetter]:
+def read_dead_letters(conn: Connection) -> Sequence[DeadLetter]:
     """What lies in quarantine, oldest first."""
     with conn.cursor(row_factory=class_row(DeadLetter)) as cursor:
-        return cursor.execute(_SELECT_QUARANTINE).fetchall()
+        return cursor.execute(_SELECT_DEAD_LETTERS).fetchall()
 
 
-def count_quarantine(conn: Connection) -> int:
+def count_dead_letters(conn: Connection) -> int:
     """How many rows lie in quarantine."""
     found = conn.execute("SELECT count(*) FROM penpot_telemetry.quarantine").fetchone()
     return int(found[0]) if found else 0
 
 
-_SETTLE_ARRIVED = "DELETE FROM penpot_telemetry.quarantine WHERE %s = ANY(supersedes)"
+_ACKNOWLEDGE_ARRIVED = "DELETE FROM penpot_telemetry.quarantine WHERE %s = ANY(supersedes)"
 
 
-def settle_arrived(conn: Connection, batch_id: UUID) -> int:
+def acknowledge_arrived(conn: Connection, batch_id: UUID) -> int:
     """Ends the dead letters of a refused batch that arrived whole all the same: they are shipped. Says how many."""
-    count = conn.execute(_SETTLE_ARRIVED, (batch_id,)).rowcount
+    count = conn.execute(_ACKNOWLEDGE_ARRIVED, (batch_id,)).rowcount
     account.add(conn, quarantined=-count)
     conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (count,))
     return count
@@ -106,7 +106,7 @@ WHERE attrelid = 'audit_log'::regclass AND attnum > 0 AND NOT attisdropped AND a
 """  # noqa: S608  likewise
 """The columns that all of these rows had when they were set aside: others were added since and have a default."""
 
-_PUT_BACK = f"""
+_REQUEUE = f"""
 WITH chosen AS ({_RETRIED}), stored AS (
     INSERT INTO audit_log AS a ({{columns}})
     SELECT {{values}} FROM chosen, jsonb_populate_record(NULL::audit_log, "row") r
@@ -118,11 +118,11 @@ SELECT array_agg(id)::text, array_agg(hash)::text, supersedes FROM chosen JOIN s
 """  # noqa: S608  likewise
 
 
-def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:
+def requeue_rows(conn: Connection, ids: Sequence[UUID] | None) -> int:
     """Moves rows (all without `ids`) from quarantine back into `audit_log` as they were, and says how many."""
     parameters = {"ids": None if ids is None else list(ids)}
     names = [name for (name,) in conn.execute(_STORED_COLUMNS, parameters)]
-    query = sql.SQL(_PUT_BACK).format(
+    query = sql.SQL(_REQUEUE).format(
         columns=sql.SQL(", ").join(map(sql.Identifier, names)),
         values=sql.SQL(", ").join(sql.Identifier("r", name) for name in names),
     )
@@ -141,7 +141,7 @@ def put_back(conn: Connection, ids: Sequence[UUID] | None) -> int:
 _REMOVE = f"DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN}"  # noqa: S608  our own constant
 
 
-def remove_quarantined(conn: Connection, ids: Sequence[UUID] | None) -> int:
+def remove_rows(conn: Connection, ids: Sequence[UUID] | None) -> int:
     """Deletes rows of the quarantine (all without `ids`); they count as dropped. Says how many."""
     count = conn.execute(_REMOVE, {"ids": None if ids is None else list(ids)}).rowcount
     account.add(conn, quarantined=-count, dropped=count)
@@ -154,10 +154,10 @@ def remove_quarantined(conn: Connection, ids: Sequence[UUID] | None) -> int:
 def retry(conn: Connection, ids: Sequence[UUID] | None = None) -> int:
     """Puts dead letters (all without `ids`) back to be shipped, and says how many."""
     with database_errors(), lease.hold(conn) as held:
-        return held.step(lambda: put_back(conn, ids))
+        return held.step(lambda: requeue_rows(conn, ids))
 
 
 def drop(conn: Connection, ids: Sequence[UUID] | None = None) -> int:
     """Deletes dead letters (all without `ids`); they count as dropped. Says how many."""
     with database_errors(), lease.hold(conn) as held:
-        return held.step(lambda: remove_quarantined(conn, ids))
+        return held.step(lambda: remove_rows(conn, ids))

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from stamina import instrumentation
 
-from penpot_telemetry import audit_log, connection, embedded, pipeline, schema
+from penpot_telemetry import audit_log, connection, embedded_postgres, pipeline, schema
 from penpot_telemetry.config import Settings, read_settings
 from penpot_telemetry.endpoint import parse_endpoint
 from penpot_telemetry.errors import ConfigError, TelemetryError
@@ -158,7 +158,7 @@ def open_penpots(fleet: Fleet, folder: Path, url: str) -> Iterator[list[Penpot]]
     """A database for each Penpot of the fleet, on the embedded server."""
     base = read_settings({"PENPOT_FLAGS": "enable-telemetry", "PENPOT_TELEMETRY_DATA": str(folder / "senders")})
     base = replace(base, endpoint=parse_endpoint(url), attempts=1)
-    with embedded.serve(base.data_dir) as server, ExitStack() as stack:
+    with embedded_postgres.serve(base.data_dir) as server, ExitStack() as stack:
         with connection.connect(server) as conn:
             for instance in fleet.instances:
                 conn.execute(f"CREATE DATABASE penpot_{instance.number}".encode())

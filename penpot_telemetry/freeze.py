@@ -13,7 +13,7 @@ from penpot_telemetry.connection import database_errors
 from penpot_telemetry.lease import Lease
 from penpot_telemetry.outbox import OutboxBatch
 from penpot_telemetry.pass_report import PassReport
-from penpot_telemetry.reconcile import Observation, look
+from penpot_telemetry.reconcile import Observation, reconcile_step
 from penpot_telemetry.rows import Rows
 from penpot_telemetry.signing import sign
 from penpot_telemetry.wire import payload
@@ -26,7 +26,7 @@ def next_batch(held: Lease, settings: Settings, report: PassReport, queue: WorkQ
     """The next batch, in the outbox; None when nothing waits, or too little of what came since the pass began."""
     batch = _freeze(held, settings, report, queue)
     if batch is None and queue.may_refill:
-        queue.refill(look(held, report), settings.batch_rows)
+        queue.refill(reconcile_step(held, report), settings.batch_rows)
         if queue.may_refill:
             batch = _freeze(held, settings, report, queue)
     return batch
@@ -37,12 +37,14 @@ def freeze_next(conn: Connection, settings: Settings) -> OutboxBatch | None:
     with database_errors(), lease.hold(conn) as held:
         held.step(lambda: instance.keep(conn, settings))
         report = PassReport()
-        return outbox.fetch_batch(conn) or next_batch(held, settings, report, WorkQueue(look(held, report).fresh))
+        return outbox.fetch_batch(conn) or next_batch(
+            held, settings, report, WorkQueue(reconcile_step(held, report).fresh)
+        )
 
 
 def _freeze(held: Lease, settings: Settings, report: PassReport, queue: WorkQueue) -> OutboxBatch | None:
     frozen = held.step(lambda: freeze_batch(held.conn, settings, queue.copy()))
-    queue.follow(frozen.queue)
+    queue.update(frozen.queue)
     report.quarantined += frozen.quarantined
     if frozen.has_no_version and NO_VERSION not in report.warnings:
         report.warnings.append(NO_VERSION)
@@ -68,7 +70,7 @@ def freeze_batch(conn: Connection, settings: Settings, queue: WorkQueue) -> Free
     quarantined = 0
     while (draft := draft_batch(conn, settings, queue)) is not None:
         for reason, odd in draft.content.odd_by_reason().items():
-            quarantined += dead_letters.set_aside(conn, Rows.of(odd), reason)
+            quarantined += dead_letters.add_rows(conn, Rows.of(odd), reason)
         queue.finish(conn, draft.item, draft.read)
         queue.version = draft.content.version or queue.version
         account.count_changed(conn, draft.content.changed)

@@ -50,7 +50,7 @@ def find_excess(settings: Settings, present: int, batch: outbox.OutboxBatch | No
 def drop_oldest(conn: Connection, limit: int, before: datetime | None = None) -> int:
     """One step: deletes the oldest rows and counts them as dropped. To be called in a snapshot."""
     reconcile.reconcile(conn)
-    ids, count = audit_log.delete_oldest(conn, limit, before)
+    ids, count = audit_log.drop_oldest(conn, limit, before)
     if count:
         account.take(conn, ids)
         account.add(conn, dropped=count)

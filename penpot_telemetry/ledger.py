@@ -102,7 +102,7 @@ def verify_new(held: Lease, endpoint: Endpoint, settings: Settings) -> Verificat
     except TelemetryError as error:
         return Verification(unread=str(error))
     for batch_id in found.arrived:
-        held.step(lambda: dead_letters.settle_arrived(conn, batch_id))  # noqa: B023  called at once
+        held.step(lambda: dead_letters.acknowledge_arrived(conn, batch_id))  # noqa: B023  called at once
     if not found.mismatches:
         held.step(lambda: account.keep_verified(conn, state.next_seq - 1))
     return found

@@ -122,13 +122,13 @@ def run_pass(
         grants.check_rights(conn)
         held.step(lambda: instance.keep(conn, settings))
         report.warnings += [*endpoint.warnings, *grants.warn_of_index(conn)]
-        queue = WorkQueue(reconcile.look(held, report).fresh)
+        queue = WorkQueue(reconcile.reconcile_step(held, report).fresh)
         report.pending = account.read_state(conn).expected
         with http_client.open_session(endpoint) as session:
             ship(held, session, settings, report, queue, progress=progress, stopped=stopped)
             if settings.legacy_report and not report.failure:
                 legacy_report.send_report(held, session, settings, report, queue.version)
-        present = (queue.last_observation or reconcile.look(held, report)).present
+        present = (queue.last_observation or reconcile.reconcile_step(held, report)).present
         report.dropped = gc.collect_garbage(held, settings, datetime.now(UTC), present)
         ledger.verify_pass(held, endpoint, settings, report)
         report.pending = account.read_state(conn).expected
@@ -156,13 +156,13 @@ def ship(  # noqa: PLR0913
         needs_receipt = endpoint.needs_receipt(settings.receipts, account.read_state(held.conn).receipts_from)
         sent = receipt.OutgoingBody(batch.body, batch.batch_id, batch.digest, needs_receipt)
         answer = send.post_batch(session, endpoint, sent, settings, stopped=stopped, before=held.renew)
-        report.failure = follow(held, batch, answer, settings, report, queue)
+        report.failure = handle_answer(held, batch, answer, settings, report, queue)
         if report.failure:
             return
         progress(report)
 
 
-def follow(  # noqa: PLR0913, PLR0917
+def handle_answer(  # noqa: PLR0913, PLR0917
     held: Lease, batch: OutboxBatch, answer: receipt.Answer, settings: Settings, report: PassReport, queue: WorkQueue
 ) -> str | None:
     """Does what the answer to a batch asks for; says why the pass must end, if it must."""
@@ -174,8 +174,8 @@ def follow(  # noqa: PLR0913, PLR0917
         case "refused":
             return refusals.handle(held, batch, answer, report, queue)
         case "reused":
-            return refusals.give_another_id(held, batch, answer, report, queue)
+            return refusals.requeue_under_another_id(held, batch, answer, report, queue)
         case "unsigned":
-            return None if signing.sign_anew(held, batch, settings) else answer.reason
+            return None if signing.sign_again(held, batch, settings) else answer.reason
         case "unknown":
             return answer.reason

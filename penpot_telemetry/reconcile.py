@@ -97,7 +97,7 @@ def reconcile(conn: Connection) -> Observation:
     return found
 
 
-def look(held: Lease, report: PassReport) -> Observation:
+def reconcile_step(held: Lease, report: PassReport) -> Observation:
     """Reconciles in a step of the lease, and adds what was found to the report of the pass."""
     found = held.step(lambda: reconcile(held.conn), snapshot=True)
     report.adopted += found.adopted

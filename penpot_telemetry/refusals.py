@@ -31,7 +31,7 @@ def handle(held: Lease, batch: OutboxBatch, answer: Answer, report: PassReport, 
     queue.refused += 1
     is_worn_out = len(batch.supersedes) >= WORN_OUT
     if is_worn_out or (batch.event_count == 1 and queue.accepted):
-        report.quarantined += held.step(lambda: set_aside(held.conn, batch, answer))
+        report.quarantined += held.step(lambda: make_dead_letters(held.conn, batch, answer))
     else:
         held.step(lambda: split(held.conn, batch, answer))
         if batch.event_count == 1 and not queue.has_new:
@@ -56,14 +56,14 @@ def split(conn: Connection, batch: OutboxBatch, answer: Answer) -> None:
             segments.push_segment(conn, part, [*batch.supersedes, batch.batch_id])
 
 
-def set_aside(conn: Connection, batch: OutboxBatch, answer: Answer) -> int:
+def make_dead_letters(conn: Connection, batch: OutboxBatch, answer: Answer) -> int:
     """Ends a refused batch, whose rows go into quarantine with the reason; says how many there still were."""
     outbox.refuse_batch(conn, batch, answer.receipt)
     account.enter(conn, batch.rows.ids, 0)
-    return dead_letters.set_aside(conn, batch.rows, answer.reason, batch.batch_id, [*batch.supersedes, batch.batch_id])
+    return dead_letters.add_rows(conn, batch.rows, answer.reason, batch.batch_id, [*batch.supersedes, batch.batch_id])
 
 
-def give_another_id(
+def requeue_under_another_id(
     held: Lease, batch: OutboxBatch, answer: Answer, report: PassReport, queue: WorkQueue
 ) -> str | None:
     """Ends a batch whose id the receiver knows with other events: its rows wait for another id."""

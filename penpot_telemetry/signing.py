@@ -14,7 +14,7 @@ def sign(envelope: payload.EventsBatch, settings: Settings) -> payload.EventsBat
     return envelope if settings.signing_key is None else signature.sign_batch(envelope, settings.signing_key)
 
 
-def sign_anew(held: Lease, batch: OutboxBatch, settings: Settings) -> bool:
+def sign_again(held: Lease, batch: OutboxBatch, settings: Settings) -> bool:
     """Signs the batch in the outbox with the key that is set now, if it was signed with another one or with none.
 
     It stays the same batch, with its id. False where nothing changes.

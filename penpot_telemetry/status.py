@@ -17,9 +17,9 @@ from penpot_telemetry.reconcile import Observation
 class Status:
     """The account and the rows behind it, in events. `pending` is counted, never a difference.
 
-    `frozen` are in the outbox, `waiting` counts parts of refused batches, `set_aside` the dead letters. `excess` rows
-    are above the cap: the next pass drops the oldest so many of those that it cannot send, and `would_expire` ones in
-    any case. `changed` counts events whose context value was changed, by key.
+    `frozen` are in the outbox, `waiting` counts parts of refused batches. `excess` rows are above the cap: the next pass
+    drops the oldest so many of those that it cannot send. `would_expire` rows are older than the retention: it drops
+    them in any case. `changed` counts events whose context value was changed, by key.
     """
 
     state: AccountState
@@ -28,7 +28,7 @@ class Status:
     room: int
     frozen: int
     waiting: int
-    set_aside: int
+    dead_letters: int
     excess: int
     would_expire: int
     changed: Mapping[str, int]
@@ -59,7 +59,7 @@ class Status:
         """Whether recorded = shipped + dropped + quarantined + pending, and the quarantine holds what it should."""
         state = self.state
         accounted = state.shipped + state.dropped + state.quarantined + self.pending
-        return self.recorded == accounted and not self.missing and self.set_aside == state.quarantined
+        return self.recorded == accounted and not self.missing and self.dead_letters == state.quarantined
 
 
 def read_status(conn: Connection, settings: Settings) -> Status:
@@ -78,7 +78,7 @@ def read_status(conn: Connection, settings: Settings) -> Status:
             room=settings.cap_rows - seen.present - frozen,
             frozen=frozen,
             waiting=segments.count_segments(conn) if has_schema else 0,
-            set_aside=dead_letters.count_quarantine(conn) if has_schema else 0,
+            dead_letters=dead_letters.count_dead_letters(conn) if has_schema else 0,
             excess=gc.find_excess(settings, seen.present, batch),
             would_expire=audit_log.count_before(conn, expiring) if expiring else 0,
             changed=account.read_changed(conn) if has_schema else {},

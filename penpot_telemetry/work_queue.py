@@ -67,7 +67,7 @@ class WorkQueue:
         """The same, to be changed in a step that may be tried again."""
         return replace(self, done=[*self.done])
 
-    def follow(self, other: "WorkQueue") -> None:
+    def update(self, other: "WorkQueue") -> None:
         """Takes over what a step that was committed made of the copy."""
         self.position, self.done, self.version = other.position, other.done, other.version
 

@@ -33,11 +33,11 @@ def postgres() -> Iterator[Mapping[str, str]]:
     """The parameters of a server that ends with the tests. Below /tmp, because root's server runs as another user."""
     import psycopg  # noqa: PLC0415  tests without a database should not wait for it
 
-    from penpot_telemetry import audit_log, connection, embedded, schema  # noqa: PLC0415
+    from penpot_telemetry import audit_log, connection, embedded_postgres, schema  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="road-") as folder:
         Path(folder).chmod(0o755)
-        with embedded.serve(Path(folder)) as parameters:
+        with embedded_postgres.serve(Path(folder)) as parameters:
             with psycopg.connect(**parameters, autocommit=True) as conn:  # type: ignore[arg-type]
                 for setting in ("fsync", "synchronous_commit", "full_page_writes"):
                     conn.execute(f"ALTER SYSTEM SET {setting} = off")

@@ -29,7 +29,7 @@ def list_quarantine(as_json: bool) -> None:
     with open_sender(read_only=True) as (_, conn):
         from penpot_telemetry import dead_letters  # noqa: PLC0415
 
-        rows = dead_letters.read_quarantine(conn)
+        rows = dead_letters.read_dead_letters(conn)
     if as_json:
         for row in rows:
             click.echo(

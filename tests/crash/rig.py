@@ -30,7 +30,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import Connection
 
-from penpot_telemetry import account, audit_log, connection, embedded, pipeline, schema
+from penpot_telemetry import account, audit_log, connection, embedded_postgres, pipeline, schema
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import AuditEvent
@@ -814,7 +814,7 @@ def compare(came: Tally, expected: Counter[str], found: Counter[str]) -> None:
 @contextmanager
 def open_server(folder: Path) -> Iterator[Mapping[str, str]]:
     """An embedded Postgres for as long as the rig runs. It is killed, and the machine is not, so it need not sync."""
-    with embedded.serve(folder) as parameters:
+    with embedded_postgres.serve(folder) as parameters:
         with psycopg.connect(**parameters, autocommit=True) as conn:  # type: ignore[arg-type]
             for setting in ("fsync", "full_page_writes"):
                 conn.execute(f"ALTER SYSTEM SET {setting} = off")

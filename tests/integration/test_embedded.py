@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from penpot_telemetry import connection, embedded, pipeline
+from penpot_telemetry import connection, embedded_postgres, pipeline
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import ConfigError, DatabaseError
 from penpot_telemetry.status import read_status
@@ -23,8 +23,8 @@ from tests.conftest import make_events
 HOLD = """
 import shutil, sys
 from pathlib import Path
-from penpot_telemetry import embedded
-with embedded.serve(Path(sys.argv[1])) as parameters:
+from penpot_telemetry import embedded_postgres
+with embedded_postgres.serve(Path(sys.argv[1])) as parameters:
     print("ready", flush=True)
     remove = sys.stdin.read()
 if remove:
@@ -82,13 +82,13 @@ def test_a_folder_that_is_removed_afterwards_stays_removed(folder: Path) -> None
 
 
 def test_it_listens_on_no_network(folder: Path) -> None:
-    with embedded.serve(folder) as parameters, psycopg.connect(**parameters) as conn:  # type: ignore[arg-type]
+    with embedded_postgres.serve(folder) as parameters, psycopg.connect(**parameters) as conn:  # type: ignore[arg-type]
         assert conn.execute("SHOW listen_addresses").fetchone() == ("",)
 
 
 def test_processes_share_the_server_and_the_last_one_stops_it(folder: Path) -> None:
     other = holding(folder)
-    with embedded.serve(folder) as parameters:
+    with embedded_postgres.serve(folder) as parameters:
         other.communicate()
         assert servers(folder)
         with psycopg.connect(**parameters) as conn:  # type: ignore[arg-type]
@@ -97,8 +97,8 @@ def test_processes_share_the_server_and_the_last_one_stops_it(folder: Path) -> N
 
 
 def test_a_process_may_use_it_twice_at_once(folder: Path) -> None:
-    with embedded.serve(folder) as outer:
-        with embedded.serve(folder) as inner:
+    with embedded_postgres.serve(folder) as outer:
+        with embedded_postgres.serve(folder) as inner:
             assert inner == outer
         with psycopg.connect(**outer) as conn:  # type: ignore[arg-type]
             assert conn.execute("SELECT 1").fetchone() == (1,)
@@ -107,11 +107,11 @@ def test_a_process_may_use_it_twice_at_once(folder: Path) -> None:
 
 def test_a_process_may_come_back_after_another_stopped_the_server(folder: Path) -> None:
     other = holding(folder)
-    with embedded.serve(folder):
+    with embedded_postgres.serve(folder):
         pass
     other.communicate()
     assert not servers(folder)
-    with embedded.serve(folder) as parameters, psycopg.connect(**parameters) as conn:  # type: ignore[arg-type]
+    with embedded_postgres.serve(folder) as parameters, psycopg.connect(**parameters) as conn:  # type: ignore[arg-type]
         assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -121,7 +121,7 @@ def test_what_a_killed_process_left_running_is_stopped_by_the_next(folder: Path)
     killed.communicate()
     assert servers(folder)
     assert json.loads((folder / "postgres" / ".handle_pids.json").read_text()) == [killed.pid]
-    with embedded.serve(folder):
+    with embedded_postgres.serve(folder):
         pass
     assert not servers(folder)
 
@@ -144,26 +144,26 @@ def test_a_server_that_was_killed_recovers(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DatabaseError, match="PENPOT_DATABASE_URI"), embedded.serve(tmp_path / "file"):
+    with pytest.raises(DatabaseError, match="PENPOT_DATABASE_URI"), embedded_postgres.serve(tmp_path / "file"):
         pass
 
 
 @pytest.mark.parametrize("name", ["with blank", "it's", 'a"b', "a$b", "a;b"])
 def test_a_folder_that_a_shell_would_take_apart_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="PENPOT_TELEMETRY_DATA"), embedded.serve(tmp_path / name):
+    with pytest.raises(ConfigError, match="PENPOT_TELEMETRY_DATA"), embedded_postgres.serve(tmp_path / name):
         pass
     assert not (tmp_path / name).exists()
 
 
 def test_a_user_without_a_name_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 54_321)  # the password file knows no such user
-    with pytest.raises(ConfigError, match="user with a name"), embedded.serve(folder):
+    with pytest.raises(ConfigError, match="user with a name"), embedded_postgres.serve(folder):
         pass
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 def test_folders_above_are_opened_no_further_than_needed() -> None:
     with tempfile.TemporaryDirectory(prefix="road-") as name:
-        with embedded.serve(Path(name) / "data"):
+        with embedded_postgres.serve(Path(name) / "data"):
             pass
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o711

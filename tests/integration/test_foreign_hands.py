@@ -20,10 +20,10 @@ from tests.property.neighbour import INSERT
 
 def run_until_set_aside(conn: Connection, settings: Settings) -> None:
     """A row that is refused before another is accepted waits for the next pass."""
-    before = dead_letters.count_quarantine(conn)
+    before = dead_letters.count_dead_letters(conn)
     for _ in range(3):
         pipeline.run_pass(conn, settings)
-        if dead_letters.count_quarantine(conn) > before:
+        if dead_letters.count_dead_letters(conn) > before:
             return
     raise AssertionError("nothing was set aside")
 
@@ -81,11 +81,11 @@ def test_a_row_that_is_stored_anew_under_the_id_of_a_dead_letter_stops_nobody(
         pipeline.record_events(conn, make_events(1, start=number), shipping)
         run_until_set_aside(conn, shipping)
     assert audit_log.count_rows(conn) == 0
-    assert [letter.id for letter in dead_letters.read_quarantine(conn)] == [row_id] * 3
+    assert [letter.id for letter in dead_letters.read_dead_letters(conn)] == [row_id] * 3
     assert read_status(conn, shipping).adds_up
     assert dead_letters.retry(conn) == 1  # the others wait until this one is gone
     assert dead_letters.retry(conn) == 0
-    assert dead_letters.count_quarantine(conn) == 2
+    assert dead_letters.count_dead_letters(conn) == 2
     assert read_status(conn, shipping).adds_up
     assert dead_letters.drop(conn) == 2
 
@@ -116,7 +116,7 @@ def test_a_trigger_that_swallows_a_row_does_not_swallow_its_dead_letter(
     conn.execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     conn.execute("CREATE TRIGGER swallow BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION swallow()")
     assert dead_letters.retry(conn) == 0
-    assert dead_letters.count_quarantine(conn) == 1
+    assert dead_letters.count_dead_letters(conn) == 1
     assert read_status(conn, shipping).adds_up
 
 

@@ -216,7 +216,7 @@ def test_invariant_7_a_refused_page_is_split_until_the_bad_rows_stand_alone(
     pipeline.record_events(conn, make_events(100), road)
     report = pipeline.run_pass(conn, replace(road, batch_rows=100))
     assert (report.shipped, report.quarantined, report.pending, report.failure) == (98, 2, 0, None)
-    assert {row.name for row in dead_letters.read_quarantine(conn)} == bad
+    assert {row.name for row in dead_letters.read_dead_letters(conn)} == bad
     assert house.marks() == {name: 1 for name in once(100) if name not in bad}
     assert house.read_account().missing_batches == 0
     assert audit_log.count_rows(conn) == 0

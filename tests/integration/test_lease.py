@@ -60,7 +60,7 @@ def test_a_lease_past_its_deadline_may_be_taken_and_its_holder_can_do_nothing_mo
                 with pytest.raises(LeaseLostError):
                     step()
             with pytest.raises(LeaseLostError):
-                reconcile.look(late, pass_report.PassReport())
+                reconcile.reconcile_step(late, pass_report.PassReport())
 
 
 def test_a_pass_that_lost_its_lease_leaves_the_account_to_its_successor(

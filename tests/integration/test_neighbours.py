@@ -182,7 +182,7 @@ def test_three_writers_and_a_pass_a_second_lose_nothing(
             others.end()
         passes.append(run_pass(settings))
         with connection.connect(penpot.telemetry) as conn:
-            aside = {row.name for row in dead_letters.read_quarantine(conn)}
+            aside = {row.name for row in dead_letters.read_dead_letters(conn)}
             status = read_status(conn, settings)
         assert receiver.stop() == 0
     loaded = Counter(dict(ask(tmp_path / "receiver", "SELECT name, count(*) FROM events GROUP BY name")))

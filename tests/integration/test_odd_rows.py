@@ -63,7 +63,7 @@ def check(conn: Connection, settings: Settings) -> list[str]:
     """Everything adds up and nothing waits; the reasons of the quarantine."""
     status = read_status(conn, settings)
     assert (status.adds_up, status.pending, status.missing) == (True, 0, 0)
-    return [row.reason for row in dead_letters.read_quarantine(conn)]
+    return [row.reason for row in dead_letters.read_dead_letters(conn)]
 
 
 # -- rows that are written during a pass -----------------------------------------------------------------------------

@@ -218,7 +218,7 @@ def test_a_dead_letter_whose_batch_came_through_is_shipped(
     for _ in range(3):
         report = pipeline.run_pass(conn, replace(doubtful, batch_rows=1))
     assert (report.pending, report.failure) == (0, None)
-    assert dead_letters.read_quarantine(conn) == []
+    assert dead_letters.read_dead_letters(conn) == []
     assert house.marks() == {f"e-{n}": 1 for n in range(21)}
     assert_all_agree(conn, doubtful, house)
 
@@ -298,7 +298,7 @@ def test_rows_that_were_set_aside_and_sent_after_all_are_no_loss(
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 3
     front.post = house.take
-    aside = [row.id for row in dead_letters.read_quarantine(conn)]
+    aside = [row.id for row in dead_letters.read_dead_letters(conn)]
     assert dead_letters.retry(conn, aside[:2]) == 2
     pipeline.run_pass(conn, shipping)
     assert house.read_account().lost_at_senders == 1

@@ -149,7 +149,7 @@ def test_a_row_that_the_format_cannot_carry_is_set_aside(
     conn.execute("""UPDATE audit_log SET context = '{"~:x": "~unonsense"}' WHERE name = 'e-3'""")
     report = pipeline.run_pass(conn, shipping)
     assert (report.shipped, report.quarantined, report.failure) == (4, 1, None)
-    (aside,) = dead_letters.read_quarantine(conn)
+    (aside,) = dead_letters.read_dead_letters(conn)
     assert (aside.name, aside.reason.startswith("cannot be written")) == ("e-3", True)
     assert "e-3" not in names_of(receiver.bodies[0])
     assert read_status(conn, shipping).adds_up
@@ -196,7 +196,7 @@ def test_a_refused_page_is_split_until_the_bad_row_stands_alone(
     report = pipeline.run_pass(conn, shipping)
     assert sorted(choosy.accepted) == sorted(f"e-{n}" for n in range(100) if n != 37)
     assert (report.shipped, report.quarantined, report.failure) == (99, 1, None)
-    (aside,) = dead_letters.read_quarantine(conn)
+    (aside,) = dead_letters.read_dead_letters(conn)
     assert (aside.name, str(status) in aside.reason) == ("e-37", True)
     assert read_status(conn, shipping).adds_up
 
@@ -211,7 +211,7 @@ def test_any_number_of_bad_rows_is_found(
     receiver.reply = choosy = Choosy(names)
     pipeline.run_pass(conn, shipping)
     assert sorted(choosy.accepted) == sorted(set(ordered) - names)
-    assert {aside.name for aside in dead_letters.read_quarantine(conn)} == names
+    assert {aside.name for aside in dead_letters.read_dead_letters(conn)} == names
     assert read_status(conn, shipping).adds_up
 
 
@@ -393,7 +393,7 @@ def with_one_aside(conn: Connection, shipping: Settings, receiver: Receiver) -> 
     pipeline.record_events(conn, make_events(8), shipping)
     receiver.reply = Choosy({"e-5"})
     pipeline.run_pass(conn, shipping)
-    (aside,) = dead_letters.read_quarantine(conn)
+    (aside,) = dead_letters.read_dead_letters(conn)
     return aside.id
 
 
@@ -420,7 +420,7 @@ def test_a_row_that_is_in_the_table_again_stays_in_quarantine_and_blocks_no_othe
         (with_one_aside,),
     )
     assert dead_letters.retry(conn) == 0
-    assert [row.id for row in dead_letters.read_quarantine(conn)] == [with_one_aside]
+    assert [row.id for row in dead_letters.read_dead_letters(conn)] == [with_one_aside]
     assert read_status(conn, shipping).adds_up
     conn.execute("DELETE FROM audit_log")
     assert dead_letters.retry(conn) == 1
@@ -432,7 +432,7 @@ def test_a_dropped_row_counts_as_dropped(conn: Connection, shipping: Settings, w
     state = account.read_state(conn)
     assert (state.shipped, state.quarantined, state.dropped) == (7, 0, 1)
     assert read_status(conn, shipping).adds_up
-    assert dead_letters.read_quarantine(conn) == []
+    assert dead_letters.read_dead_letters(conn) == []
     assert with_one_aside.version == 4
 
 

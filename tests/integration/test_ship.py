@@ -264,7 +264,7 @@ def test_a_batch_that_is_put_into_quarantine_is_refused_and_its_bad_row_is_found
     receiver.reply = answer
     report = pipeline.run_pass(conn, paged)
     assert (report.shipped, report.quarantined, report.failure) == (9, 1, None)
-    (dead,) = dead_letters.read_quarantine(conn)
+    (dead,) = dead_letters.read_dead_letters(conn)
     assert (dead.name, "bad-fressian" in dead.reason) == ("e-4", True)
 
 

@@ -57,7 +57,7 @@ def each_event_arrived_once(flow: Flow) -> None:
     """By the names of events: each content of a row is another event."""
     assert flow.faults == []
     marks, status = flow.house.marks(), read_status(flow.conn, flow.settings)
-    aside = {row.name for row in dead_letters.read_quarantine(flow.conn)}
+    aside = {row.name for row in dead_letters.read_dead_letters(flow.conn)}
     last = {mark for row_id, mark in flow.made.items() if mark and row_id not in flow.neighbour.removed}
     assert last - marks.keys() - aside == set(), "lost"
     assert {mark: count for mark, count in marks.items() if count > 1} == {}, "doubled"

@@ -312,7 +312,7 @@ class Flow(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), keep=st.booleans())
     def empty_quarantine(self, which: int, keep: bool) -> None:
         """One row, or all, out of the quarantine: back to be sent, or away for good."""
-        rows = sorted(dead_letters.read_quarantine(self.conn), key=lambda row: (row.name[:30], row.since))
+        rows = sorted(dead_letters.read_dead_letters(self.conn), key=lambda row: (row.name[:30], row.since))
         ids = [rows[which].id] if which < len(rows) else None
         chosen = ids or [row.id for row in rows]
         action = dead_letters.retry if keep else dead_letters.drop
@@ -434,7 +434,7 @@ class Flow(RuleBasedStateMachine):
         assert arrived & (waiting | aside | dropped) <= frozen | doubtful
         # The account says which.
         assert status.adds_up == (status.missing == 0)
-        assert (state.quarantined, status.set_aside) == (len(aside), len(aside))
+        assert (state.quarantined, status.dead_letters) == (len(aside), len(aside))
         assert state.dropped == len(dropped)
         assert status.pending == len(waiting | frozen)
         assert status.recorded == len(seen)
