@@ -22,7 +22,6 @@ import psycopg
 import requests
 from rich.console import Console
 from rich.table import Table
-from stamina import instrumentation
 
 from penpot_telemetry import audit_log, connection, embedded_postgres, pipeline, schema
 from penpot_telemetry.config import Settings, read_settings
@@ -115,7 +114,6 @@ def run_demo(folder: Path | None = None) -> int:
     make_folder(folder)
     console = Console(highlight=False)
     began = time.monotonic()
-    instrumentation.set_on_retry_hooks(())
     fleet = demo_fleet()
     with ExitStack() as stack:
         console.print(f"[bold]Three Penpots, seven days, one receiver[/bold]   everything is in {folder}\n")

@@ -37,12 +37,9 @@ def make_pass(
     """One pass. What goes wrong in an expected way is part of the result."""
     if not settings.active:
         return PassResult(datetime.now(UTC), "off", SHIPPED, settings.inactive_reason)
-    from stamina import instrumentation  # noqa: PLC0415  slow to import, and `--help` needs none of it
-
-    from penpot_telemetry import connection, pipeline  # noqa: PLC0415
+    from penpot_telemetry import connection, pipeline  # noqa: PLC0415  slow to import
     from penpot_telemetry.config import require_endpoint  # noqa: PLC0415
 
-    instrumentation.set_on_retry_hooks(())  # its own lines would go to stdout, between ours
     try:
         require_endpoint(settings)
         with connection.open_database(settings) as conn:

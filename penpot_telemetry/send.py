@@ -5,13 +5,15 @@ a bound of bytes and of time; `receipt` says what it means.
 """
 
 import math
+import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import requests
-import stamina
 import urllib3
 
 from penpot_telemetry.config import Settings
@@ -23,13 +25,13 @@ from penpot_telemetry.receipt import RETRIED, Answer, OutgoingBody, judge, unkno
 ANSWER_BYTES = 64 * 1024
 
 
-class _Retry(Exception):  # noqa: N818  a turn of the loop, not an error that anyone sees
-    """An answer that a repetition in the same run may better; `wait` is what the server asked for, in seconds."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one request came to. `may_repeat`: whether another one may do better, after `wait` seconds if it is said."""
 
-    def __init__(self, answer: Answer, wait: float | None = None) -> None:
-        super().__init__(answer.reason)
-        self.answer = answer
-        self.wait = wait
+    answer: Answer
+    may_repeat: bool = False
+    wait: float | None = None
 
 
 def post_batch(  # noqa: PLR0913
@@ -45,32 +47,25 @@ def post_batch(  # noqa: PLR0913
 
     `before` is called before each attempt. Raises ConfigError where the environment makes any request impossible.
     """
-
-    def worth_another_try(error: Exception) -> bool | float:
-        if not isinstance(error, _Retry) or stopped():
-            return False
-        if error.wait is None:
-            return True
-        return error.wait if error.wait <= settings.retry_wait_max else False  # longer than that is the next run's
-
-    try:
-        for attempt in stamina.retry_context(
-            on=worth_another_try,
-            attempts=settings.attempts,
-            timeout=None,
-            wait_initial=settings.retry_wait,
-            wait_jitter=settings.retry_wait,
-            wait_max=settings.retry_wait_max,
-        ):
-            with attempt:
-                before()
-                return _post_once(session, endpoint, sent, settings)
-    except _Retry as gave_up:
-        return gave_up.answer
-    raise AssertionError("a retry loop ends by returning or raising")
+    number = 0
+    while True:
+        before()
+        attempt = _post_once(session, endpoint, sent, settings)
+        number += 1
+        wait = _back_off(number, settings) if attempt.wait is None else attempt.wait
+        is_last = number >= settings.attempts or wait > settings.retry_wait_max  # a longer wait is left to the next run
+        if not attempt.may_repeat or is_last or stopped():
+            return attempt.answer
+        time.sleep(wait)
 
 
-def _post_once(session: Session, endpoint: Endpoint, sent: OutgoingBody, settings: Settings) -> Answer:
+def _back_off(number: int, settings: Settings) -> float:
+    """Seconds to wait after so many attempts: twice as long each time, and some chance in it."""
+    wait = settings.retry_wait * 2.0 ** min(number - 1, 30) + random.uniform(0, settings.retry_wait)  # noqa: S311
+    return min(wait, settings.retry_wait_max)
+
+
+def _post_once(session: Session, endpoint: Endpoint, sent: OutgoingBody, settings: Settings) -> _Attempt:
     try:
         with session.deadline.within(settings.request_timeout):
             response = session.post(
@@ -85,16 +80,15 @@ def _post_once(session: Session, endpoint: Endpoint, sent: OutgoingBody, setting
                 content = read_bounded(response, ANSWER_BYTES)
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         if session.deadline.is_over:
-            return _out_of_time(endpoint, settings)
-        raise _Retry(unknown(f"{endpoint.url} {explain_failure(error)}")) from None
+            return _Attempt(_out_of_time(endpoint, settings))
+        return _Attempt(unknown(f"{endpoint.url} {explain_failure(error)}"), may_repeat=True)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise _impossible(endpoint.url, error) from None
     if session.deadline.is_over:  # what was cut off reads like a short answer
-        return _out_of_time(endpoint, settings)
+        return _Attempt(_out_of_time(endpoint, settings))
     answer = judge(response.status_code, content, endpoint.url, sent)
-    if response.status_code in RETRIED:
-        raise _Retry(answer, _read_retry_after(response.headers.get("Retry-After")))
-    return answer
+    wait = _read_retry_after(response.headers.get("Retry-After"))
+    return _Attempt(answer, response.status_code in RETRIED, wait)
 
 
 def _out_of_time(endpoint: Endpoint, settings: Settings) -> Answer:

@@ -17,9 +17,9 @@ from penpot_telemetry.reconcile import Observation
 class Status:
     """The account and the rows behind it, in events. `pending` is counted, never a difference.
 
-    `frozen` are in the outbox, `waiting` counts parts of refused batches. `excess` rows are above the cap: the next pass
-    drops the oldest so many of those that it cannot send. `would_expire` rows are older than the retention: it drops
-    them in any case. `changed` counts events whose context value was changed, by key.
+    `frozen` are in the outbox, `waiting` counts parts of refused batches. `excess` rows are above the cap: the next
+    pass drops the oldest so many of those that it cannot send. `would_expire` rows are older than the retention: it
+    drops them in any case. `changed` counts events whose context value was changed, by key.
     """
 
     state: AccountState

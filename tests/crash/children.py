@@ -161,7 +161,7 @@ def reap(living: set[int]) -> None:
 
 def serve() -> None:
     """Fork, kill and reap on request, until stdin ends; then nothing is left alive."""
-    for module in ("penpot_telemetry.pipeline", "penpot_telemetry.cli.output", "stamina", "requests"):
+    for module in ("penpot_telemetry.pipeline", "penpot_telemetry.cli.output", "requests"):
         importlib.import_module(module)
     for module in (
         "receiver.cli.main",
