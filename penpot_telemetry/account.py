@@ -17,7 +17,7 @@ from penpot_telemetry.wire.payload import Totals
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """The account since the beginning, in events. `tallied` is recorded since the sender last looked.
+    """The account since the beginning, in events. `tallied`: recorded since the last reconciliation.
 
     `unread`: rows entered or were taken since then. `receipts_from` is the address that gave the last receipt,
     `verified_seq` the last batch that both ledgers were found to agree on.
@@ -40,11 +40,11 @@ class AccountState:
 
     @property
     def expected(self) -> int:
-        """The events that wait, by the last look at `audit_log`."""
+        """The events that wait, by the last reconciliation."""
         return self.recorded + self.adopted - self.shipped - self.dropped - self.quarantined - self.missing
 
     def totals(self, adopted: int = 0, missing: int = 0) -> Totals:
-        """The account as it travels with a batch, with what a look just found; its sum lacks what is missing."""
+        """The account as a batch carries it, with what was just found; missing events are left out of the sum."""
         return Totals(
             recorded=self.recorded + self.tallied + self.adopted + adopted,
             shipped=self.shipped,
@@ -65,7 +65,7 @@ FROM penpot_telemetry.state
 
 
 def read_state(conn: Connection) -> AccountState:
-    """The account as it stands."""
+    """The account as it is now."""
     with conn.cursor(row_factory=class_row(AccountState)) as cursor:
         found = cursor.execute(_SELECT_STATE).fetchone()
     if found is None:
@@ -101,7 +101,10 @@ SELECT key, events FROM unnest(%s::text[], %s::bigint[]) n(key, events)
 
 
 def count_changed(conn: Connection, changed: Mapping[str, int]) -> None:
-    """Counts events by the context keys whose values were changed. Each count is a row: nobody waits for another."""
+    """Counts events by the context keys whose values were changed.
+
+    Each count is a row, so that recorders never wait for each other.
+    """
     if changed:
         conn.execute(_COUNT_CHANGED, (list(changed.keys()), list(changed.values())))
 

@@ -9,7 +9,7 @@ from penpot_telemetry.receipt import Answer
 
 
 def acknowledge(held: Lease, batch: OutboxBatch, answer: Answer, endpoint: Endpoint, report: PassReport) -> None:
-    """Keeps the receipt and deletes the rows, in one transaction. A row that was changed meanwhile is a new one."""
+    """Keeps the receipt and removes the rows, in one transaction. A row that was changed since is a new event."""
     conn = held.conn
 
     def step() -> None:
@@ -24,4 +24,6 @@ def acknowledge(held: Lease, batch: OutboxBatch, answer: Answer, endpoint: Endpo
     dead = answer.receipt.get("dead-letters", 0)
     if isinstance(dead, int) and dead > 0:
         report.dead_letters += dead
-        report.warnings.append(f"batch {batch.seq} arrived, and the receiver keeps {dead:,} of its events aside")
+        report.warnings.append(
+            f"the receiver accepted batch {batch.seq}, but {dead:,} of its events are dead letters there"
+        )

@@ -50,7 +50,7 @@ WHERE i.indrelid = to_regclass('audit_log') AND i.indisunique AND i.indisvalid A
 def check_table(conn: Connection) -> None:
     """Raises DatabaseError unless `audit_log` is there and has the columns that are read and written."""
     if conn.info.server_version < OLDEST_SERVER:
-        raise DatabaseError("database: its server is older than PostgreSQL 14: upgrade it")
+        raise DatabaseError("database: the server is older than PostgreSQL 14: upgrade it")
     found = {name for (name,) in conn.execute(_SELECT_COLUMNS)}
     if not found:
         raise DatabaseError(
@@ -73,7 +73,7 @@ SELECT EXISTS (
 
 
 def has_index(conn: Connection) -> bool:
-    """Whether `audit_log` has Penpot's index by source and day: without it each look reads the whole table."""
+    """Whether `audit_log` has Penpot's index by source and day: without it each pass reads the whole table."""
     found = conn.execute(_SELECT_INDEX).fetchone()
     return found is not None and bool(found[0])
 
@@ -102,19 +102,19 @@ SELECT name, type, source,
        uuid_send(profile_id), CASE WHEN bytes <= %(bytes)s THEN props END, context, uuid_send(id) || int8send(hash), n
 FROM measured WHERE bytes <= %(bytes)s OR bytes = size
 """  # noqa: S608  our own constant
-"""Each id is looked up in its turn, so a batch costs what it has, however large the table is, and nothing is sorted.
-OFFSET 0 keeps it so, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
+"""Each id is looked up by itself, so the cost does not grow with the table, and nothing is sorted. OFFSET 0 keeps the
+planner from changing that, and each jsonb is made text once. JSON null is read as no value, as Penpot does. The first
 row comes also when it is too large alone, then without its props; a row whose day is beyond the calendar without it.
 """
 
 
 AT_ONCE = 500 if psycopg.pq.version() >= 170_000 else 1  # noqa: PLR2004  libpq 17 began to hand out several at once
-"""Rows of a batch that are read while Postgres is still at the next ones: a fifth of the time less."""
+"""Rows of a batch that are read while Postgres prepares the next ones: it saves a fifth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedRows:
-    """Rows in the order in which they were asked for, and beside them the reference of each, of REF_BYTES.
+    """Rows in the order in which they were asked for, and for each its reference, of REF_BYTES.
 
     `odd` are the references of rows that no batch can hold, with the reason. `read` is how many of the rows that were
     asked for are dealt with: the batch may be full before the last.
@@ -198,14 +198,16 @@ def count_days(conn: Connection) -> Sequence[DayCount]:
 
 
 def remove_rows(conn: Connection, rows: Rows) -> int:
-    """Deletes rows that still hold what they held, and says how many. Raises DatabaseError when one of them stays.
+    """Removes rows that nobody changed, and says how many. Raises DatabaseError when one of them stays.
 
-    A policy or a trigger may keep a row without a word, and a row that stays would be sent again.
+    A policy or a trigger may keep a row silently, and a row that stays would be sent again.
     """
     parameters = {"ids": rows.ids, "hashes": rows.hashes, "sources": list(SHIPPED_SOURCES)}
     deleted = conn.execute(f"DELETE {UNCHANGED}", parameters).rowcount
     if deleted < len(rows) and conn.execute(f"SELECT {UNCHANGED} LIMIT 1", parameters).fetchone() is not None:
-        raise DatabaseError("database: rows of audit_log stay when they are deleted: look for a policy or a trigger")
+        raise DatabaseError(
+            "database: rows of audit_log stay when they are deleted: look for a policy or a trigger on the table"
+        )
     return deleted
 
 
@@ -221,7 +223,7 @@ SELECT coalesce(array_agg(id), '{}')::text, count(*) FROM dropped
 
 
 def drop_oldest(conn: Connection, limit: int, before: datetime | None = None) -> tuple[str, int]:
-    """Deletes the oldest telemetry rows (created before an instant) beside those of the outbox batch.
+    """Drops the oldest telemetry rows (created before an instant), but none of the outbox batch.
 
     Returns their ids and how many they were, at most `limit`.
     """

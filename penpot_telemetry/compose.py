@@ -1,7 +1,7 @@
 """Rows in, a batch out: which of these rows can be sent, as bytes, and what cannot, with the reason.
 
 Pure: no I/O and no clock. The finished bytes are read back by the very reader that a receiver uses, so a row that a
-receiver would put aside never leaves: it costs only itself, here.
+receiver would make a dead letter never leaves: it becomes one here, and the other rows are sent.
 """
 
 from collections import Counter
@@ -91,7 +91,7 @@ def _reduce(rows: Sequence[EventRow], changed: Counter[str]) -> list[EventRow]:
 
 
 def _find_bad(events: str, rows: Sequence[EventRow]) -> Mapping[int, str]:
-    """The rows that a receiver would put aside, and why; alone, if it could not read the batch at all."""
+    """The rows that a receiver would refuse, and why; each read alone where it could not read the whole batch."""
     try:
         return {event.index: f"{event.reason}: {event.message}" for event in batch.decode_flat(events).bad}
     except DecodeError:

@@ -75,7 +75,7 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str], *, home: Path | None = None, root: bool = False) -> Settings:
-    """The settings that an environment stands for. Raises ConfigError, which names the variable and what to put there.
+    """The settings in an environment. Raises ConfigError, which names the variable and what to put there.
 
     `home` is the user's home folder, `root` whether the process runs as root: both decide the default data folder.
     """

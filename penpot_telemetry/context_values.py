@@ -93,7 +93,7 @@ def reduce_transit(source: str, text: str) -> tuple[str, tuple[str, ...], int]:
 
     A verbose text in which nothing is changed is returned as the same object; the array form of a map, and an object
     with a repeated key, are written anew. Null becomes `{}`. A text that stands for anything else that is no map, or
-    for nothing at all, is returned unchanged, with nothing counted: whoever calls sets such a row aside.
+    for nothing at all, is returned unchanged, with nothing counted: the caller makes such a row a dead letter.
     """
     if len(text) > LONGEST_REMEMBERED:
         return _reduce_transit(source, text)

@@ -16,7 +16,7 @@ JDBC_NAMES = {
     "connectTimeout": "connect_timeout",
     "targetServerType": "target_session_attrs",
 }
-"""What Penpot's driver calls an option, and what libpq calls it. Tuning of the other driver is passed over."""
+"""What Penpot's driver calls an option, and what libpq calls it. Other options of that driver are ignored."""
 
 _LIBPQ = """
     host hostaddr port user password passfile application_name connect_timeout options keepalives keepalives_idle
@@ -72,7 +72,7 @@ def _hosts(netloc: str) -> dict[str, str]:
         found = _PLACE.fullmatch(place)
         if found is None:
             raise ConfigError(
-                "PENPOT_DATABASE_URI has a host that is none, or a port that is not a number: postgresql://host:5432/name"
+                "PENPOT_DATABASE_URI has a host or a port that cannot be read: write it like postgresql://host:5432/name"
             )
         hosts.append(unquote(found["host"].strip("[]")))
         ports.append(found["port"] or "")

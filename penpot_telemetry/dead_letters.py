@@ -1,6 +1,6 @@
 """Dead letters: rows that were refused alone, or that no batch can hold, kept whole with the reason.
 
-They lie in the table `quarantine` until an operator retries or drops them.
+They are in the table `quarantine` until an operator retries or drops them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from penpot_telemetry.wire.payload import MOST_SUPERSEDED
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One row in quarantine, without the row."""
+    """One dead letter, without what the row holds."""
 
     id: UUID
     name: str
@@ -43,7 +43,7 @@ SELECT coalesce(array_agg(id), '{{}}')::text, count(*) FROM kept
 def add_rows(
     conn: Connection, rows: Rows, reason: str, batch_id: UUID | None = None, supersedes: Sequence[UUID] = ()
 ) -> int:
-    """Moves rows that nobody changed out of `audit_log` into quarantine, whole, with the reason; says how many."""
+    """Moves unchanged rows out of `audit_log` into the dead letters, whole, with the reason; says how many."""
     parameters = {
         "ids": rows.ids,
         "hashes": rows.hashes,
@@ -67,13 +67,13 @@ FROM penpot_telemetry.quarantine ORDER BY since, id
 
 
 def read_dead_letters(conn: Connection) -> Sequence[DeadLetter]:
-    """What lies in quarantine, oldest first."""
+    """All dead letters, oldest first."""
     with conn.cursor(row_factory=class_row(DeadLetter)) as cursor:
         return cursor.execute(_SELECT_DEAD_LETTERS).fetchall()
 
 
 def count_dead_letters(conn: Connection) -> int:
-    """How many rows lie in quarantine."""
+    """How many dead letters there are."""
     found = conn.execute("SELECT count(*) FROM penpot_telemetry.quarantine").fetchone()
     return int(found[0]) if found else 0
 
@@ -82,7 +82,7 @@ _ACKNOWLEDGE_ARRIVED = "DELETE FROM penpot_telemetry.quarantine WHERE %s = ANY(s
 
 
 def acknowledge_arrived(conn: Connection, batch_id: UUID) -> int:
-    """Ends the dead letters of a refused batch that arrived whole all the same: they are shipped. Says how many."""
+    """Counts the dead letters of a refused batch as shipped, because the batch arrived after all; says how many."""
     count = conn.execute(_ACKNOWLEDGE_ARRIVED, (batch_id,)).rowcount
     account.add(conn, quarantined=-count)
     conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (count,))
@@ -97,14 +97,14 @@ WHERE ({_CHOSEN}) AND cardinality(supersedes) < {MOST_SUPERSEDED}
   AND NOT EXISTS (SELECT FROM audit_log a WHERE a.id = q.id)
 ORDER BY id, number
 """  # noqa: S608  our own constants
-"""A row whose id is in `audit_log` again stays: somebody stored it anew. Of one id the oldest is put back first."""
+"""A row whose id is in `audit_log` again stays: somebody stored it anew. Of one id the oldest is requeued first."""
 
 _STORED_COLUMNS = f"""
 SELECT attname FROM pg_attribute
 WHERE attrelid = 'audit_log'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
   AND NOT EXISTS (SELECT FROM ({_RETRIED}) r WHERE NOT r."row" ? attname)
 """  # noqa: S608  likewise
-"""The columns that all of these rows had when they were set aside: others were added since and have a default."""
+"""The columns that all of these rows had when they became dead letters: later columns have a default."""
 
 _REQUEUE = f"""
 WITH chosen AS ({_RETRIED}), stored AS (
@@ -119,7 +119,7 @@ SELECT array_agg(id)::text, array_agg(hash)::text, supersedes FROM chosen JOIN s
 
 
 def requeue_rows(conn: Connection, ids: Sequence[UUID] | None) -> int:
-    """Moves rows (all without `ids`) from quarantine back into `audit_log` as they were, and says how many."""
+    """Moves dead letters (all without `ids`) back into `audit_log` as they were, and says how many."""
     parameters = {"ids": None if ids is None else list(ids)}
     names = [name for (name,) in conn.execute(_STORED_COLUMNS, parameters)]
     query = sql.SQL(_REQUEUE).format(
@@ -142,7 +142,7 @@ _REMOVE = f"DELETE FROM penpot_telemetry.quarantine WHERE {_CHOSEN}"  # noqa: S6
 
 
 def remove_rows(conn: Connection, ids: Sequence[UUID] | None) -> int:
-    """Deletes rows of the quarantine (all without `ids`); they count as dropped. Says how many."""
+    """Removes dead letters (all without `ids`); they count as dropped. Says how many."""
     count = conn.execute(_REMOVE, {"ids": None if ids is None else list(ids)}).rowcount
     account.add(conn, quarantined=-count, dropped=count)
     return count
@@ -158,6 +158,6 @@ def retry(conn: Connection, ids: Sequence[UUID] | None = None) -> int:
 
 
 def drop(conn: Connection, ids: Sequence[UUID] | None = None) -> int:
-    """Deletes dead letters (all without `ids`); they count as dropped. Says how many."""
+    """Drops dead letters (all without `ids`) for good. Says how many."""
     with database_errors(), lease.hold(conn) as held:
         return held.step(lambda: remove_rows(conn, ids))

@@ -1,7 +1,7 @@
-"""The whole road in under a minute, on real parts: three simulated Penpots, one receiver, one outage.
+"""The whole flow in under a minute, on real parts: three simulated Penpots, one receiver, one outage.
 
 Each Penpot has a database of its own in the embedded Postgres; the receiver is a process of its own behind HTTP. At
-the end the sums of both sides are held against each other. Nothing leaves this machine.
+the end the sums of both sides are compared. Nothing leaves this machine.
 """
 
 import os

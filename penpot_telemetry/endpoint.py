@@ -29,7 +29,7 @@ class Endpoint:
         is_here = parts.hostname in {"localhost", "::1"} or str(parts.hostname).startswith("127.")
         if not (self.token or self.auth) or parts.scheme != "http" or is_here:
             return ()
-        return (f"the secret for {self.url} travels unencrypted: let the address begin with https",)
+        return (f"the secret for {self.url} travels unencrypted: use an address that begins with https",)
 
     def needs_receipt(self, receipts: Receipts, receipts_from: str | None) -> bool:
         """Whether only a receipt counts as success. `receipts_from`: the address that gave the last one."""
@@ -75,7 +75,7 @@ def parse_endpoint(uri: str, token: str | None = None, name: str = "PENPOT_TELEM
 
 
 def _check_authorities(environment: Environment) -> None:
-    """The file of authorities, which the HTTP library would miss in the middle of a pass."""
+    """Checks the file of authorities, before the HTTP library finds it missing in the middle of a pass."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := environment.text(name):
             try:
@@ -88,7 +88,7 @@ def _check_authorities(environment: Environment) -> None:
 
 
 def _check_proxy(environment: Environment, url: str) -> None:
-    """A SOCKS proxy needs a library that is no dependency of ours."""
+    """Checks that a SOCKS proxy can be used: it needs a library that is no dependency of ours."""
     parts = urlsplit(url)
     for variable in (f"{parts.scheme}_proxy", "all_proxy"):
         name = variable if environment.text(variable) else variable.upper()

@@ -19,7 +19,7 @@ from penpot_telemetry.signing import sign
 from penpot_telemetry.wire import payload
 from penpot_telemetry.work_queue import WorkItem, WorkQueue
 
-NO_VERSION = "no row says the version of its Penpot, so the batch says unknown: set PENPOT_TELEMETRY_VERSION"
+NO_VERSION = "no row names the version of its Penpot, so the batch says unknown: set PENPOT_TELEMETRY_VERSION"
 
 
 def next_batch(held: Lease, settings: Settings, report: PassReport, queue: WorkQueue) -> OutboxBatch | None:
@@ -109,7 +109,7 @@ def draft_batch(
         content = compose.compose(found.rows, found.refs).with_odd(found.odd)
         if content.refs or content.odd:
             break
-        queue.skip(item, found.read)  # somebody deleted or changed them all
+        queue.skip(item, found.read)  # another program deleted or changed them all
     else:
         return None
     state = state or account.read_state(conn)

@@ -1,4 +1,4 @@
-"""Garbage collection: the oldest rows above the cap go, and rows past their days, each counted as dropped.
+"""Garbage collection: drops rows older than the retention, then the oldest above the cap, and counts each.
 
 Each step looks at the rows and deletes in one snapshot, so that a row that Penpot has just written is counted before
 it is dropped. Rows of the batch in the outbox are never taken.
@@ -15,13 +15,13 @@ from penpot_telemetry.config import Settings
 from penpot_telemetry.lease import Lease
 
 GC_STEP = 10_000
-"""Rows that one transaction of gc deletes: short enough for nobody to wait, and a place to stop."""
+"""Rows that one transaction of gc drops: few, so that other programs do not wait long for their locks."""
 
 
 def collect_garbage(held: Lease, settings: Settings, now: datetime, present: int) -> int:
     """Drops rows older than the retention, then the oldest above the cap, and says how many.
 
-    `present`: the rows that a look has just found.
+    `present`: how many rows a reconciliation has just found.
     """
     dropped = 0
     if (before := retention_start(settings, now)) is not None:
@@ -42,7 +42,7 @@ def retention_start(settings: Settings, now: datetime) -> datetime | None:
 
 
 def find_excess(settings: Settings, present: int, batch: outbox.OutboxBatch | None) -> int:
-    """How many events there are above the cap; the batch in the outbox counts and stays."""
+    """How many events there are above the cap; the outbox batch counts and is never dropped."""
     pending = present + (batch.event_count if batch else 0)
     return min(present, max(0, pending - settings.cap_rows))
 

@@ -1,4 +1,4 @@
-"""The rights that a sender needs: as SQL for the owner of the database, and held against those that a role has.
+"""The rights that a sender needs: as SQL for the owner of the database, and compared with those that a role has.
 
 The role owns nothing of Penpot's. It owns the schema `penpot_telemetry`, where its own tables are.
 """
@@ -15,7 +15,7 @@ SCHEMA = "penpot_telemetry"
 INDEX = (
     "CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_log__source__created_at__idx ON audit_log (source, created_at ASC)"
 )
-"""Optional, for the owner of `audit_log`: with it a look at what waits does not read the whole table."""
+"""Optional, for the owner of `audit_log`: without it each pass reads the whole table."""
 
 AUDIT_LOG_RIGHTS = ("SELECT", "INSERT", "DELETE")
 TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -24,8 +24,8 @@ TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 def grant_statements(role: str, database: str | None = None, *, read_only: bool = False) -> Sequence[str]:
     """The SQL that lets `role` do everything a sender does, each statement without its semicolon.
 
-    With `read_only` it may look only: `status`, `preview`, `run --dry-run`. The last two statements of that need the
-    schema, which the first pass of a sender makes.
+    With `read_only` only what `status`, `preview` and `run --dry-run` need. The last two statements of that need the
+    schema, which the first pass of a sender creates.
     """
     name = quote_name(role)
     connect = [f"GRANT CONNECT ON DATABASE {quote_name(database)} TO {name}"] if database else []
@@ -52,7 +52,7 @@ def grant_statements(role: str, database: str | None = None, *, read_only: bool 
 def quote_name(name: str) -> str:
     """A name as an SQL identifier, with its case."""
     if not name or "\0" in name:
-        raise ConfigError("a role and a database have a name")
+        raise ConfigError("the name of a role or a database should not be empty")
     return '"' + name.replace('"', '""') + '"'
 
 

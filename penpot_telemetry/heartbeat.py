@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penpot_telemetry.passes import PassResult
 
 FUTURE = 300.0
-"""Seconds: a time further ahead than clocks differ says nothing."""
+"""Seconds: clocks may differ by so much. A time further ahead is not believed."""
 
 
 def write_heartbeat(path: Path, result: "PassResult", last_success: datetime) -> None:

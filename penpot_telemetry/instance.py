@@ -1,4 +1,4 @@
-"""The id under which this database ships: set by hand, else Penpot's own, else a random one; kept once it was used."""
+"""The id under which this database ships: a chosen one, else Penpot's own, else a random one; kept from then on."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -58,7 +58,7 @@ def change(conn: Connection, instance_id: UUID, origin: str = "set") -> None:
     def step() -> None:
         if outbox.fetch_batch(conn) or segments.count_segments(conn):
             raise ConfigError(
-                "a batch under the old instance id is still on its way: run passes until none is, then again"
+                "a batch under the old instance id is not acknowledged yet: run passes until none waits, then try again"
             )
         account.keep_instance_id(conn, instance_id, origin)
 

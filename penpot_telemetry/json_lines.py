@@ -1,4 +1,4 @@
-"""JSON Lines as they come: plain or gzipped, with a byte order mark, blank lines and either end of line.
+"""JSON Lines from a file: plain or gzipped, with a byte order mark, blank lines and either end of line.
 
 A file's bytes in, its lines out, one at a time and in bounded memory.
 """

@@ -2,7 +2,7 @@
 
 Nothing here lives in a session, so it holds behind a pooler in transaction mode. Each step of a pass is one
 transaction that first renews the lease, and so cannot be done by a sender that lost it. A lease ends at its deadline,
-or at once when the connection that took it is gone, where there is no pooler between.
+or at once when the connection that took it is closed, where no pooler is in between.
 """
 
 import random
@@ -25,13 +25,13 @@ MARGIN = 30.0
 """Seconds that a lease lasts beyond the longest request and the wait after it: for the steps between."""
 
 PASS_SECONDS = 3600.0
-"""How long a pass may go on: then it stops between two batches, and the next one goes on."""
+"""How long a pass may take: then it stops between two batches, and the next pass continues."""
 
 OVERDUE = timedelta(seconds=2 * PASS_SECONDS)
-"""A sender that has been at work for so long is stuck, and a second one fails aloud."""
+"""A sender that has worked for so long is stuck, and a second one fails with exit code 1."""
 
 LOCK_TIMEOUT = "20ms"
-"""A step that meets a locked row gives way at once and begins again: who never waits is in no deadlock."""
+"""A step that meets a locked row is rolled back at once and tried again: without waiting there is no deadlock."""
 
 PATIENCE = 15.0
 """Seconds in which a step that met a locked row is tried again."""
@@ -76,13 +76,13 @@ class Lease:
             except _CONFLICTS:
                 if time.monotonic() > end:
                     raise
-                time.sleep(random.uniform(0.02, 0.2))  # noqa: S311  to come apart from the other one
+                time.sleep(random.uniform(0.02, 0.2))  # noqa: S311  so that two senders do not stay in step
 
     def renew(self) -> None:
         """Moves the deadline on. Raises LeaseLostError when another sender took over."""
         if self.conn.execute(_RENEW, self.parameters).rowcount != 1:
             raise LeaseLostError(
-                "another sender took over, because this one had been silent for longer than its lease: nothing is lost"
+                "another sender took over, because this one did not renew its lease in time: nothing is lost"
             )
 
 
@@ -134,10 +134,10 @@ def hold(conn: Connection, longest: float = 0.0) -> Iterator[Lease]:
 def _busy(conn: Connection) -> BusyError:
     found = conn.execute(_HOLDER).fetchone()
     if found is None:  # given back in this very moment
-        return BusyError("another sender was at work on this database until now: nothing was done here")
+        return BusyError("another sender worked on this database until just now: nothing was done here")
     since, until = found
     overdue = datetime.now(UTC) - since > OVERDUE
-    hint = ": it seems stuck, look for its process" if overdue else ""
+    hint = ": it seems stuck, look for its process and end it" if overdue else ""
     return BusyError(
         f"another sender is at work on this database since {since:%Y-%m-%d %H:%M:%S}Z, its lease lasts until "
         f"{until:%H:%M:%S}Z: nothing was done here{hint}",

@@ -1,4 +1,4 @@
-"""The sender's ledger: every batch that was answered. Held against the receiver's ledger, batch by batch.
+"""The sender's ledger: every batch that was answered. It is compared with the receiver's, batch by batch.
 
 What was acknowledged must be at the receiver, once, and nothing else.
 """
@@ -67,7 +67,7 @@ class Mismatch:
 class Verification:
     """How many batches agree, and those that do not. `unread`: why the receiver's ledger could not be read.
 
-    `arrived` are batches that were refused here and arrived all the same.
+    `arrived` are refused batches that the receiver has accepted after all.
     """
 
     agreed: int = 0
@@ -88,7 +88,7 @@ def verify(conn: Connection, endpoint: Endpoint, settings: Settings) -> Verifica
 def verify_new(held: Lease, endpoint: Endpoint, settings: Settings) -> Verification:
     """What was acknowledged since the last verification that found nothing; remembers how far it came.
 
-    Dead letters of a batch that arrived all the same are shipped.
+    Dead letters of a refused batch that arrived after all count as shipped.
     """
     conn = held.conn
     state = account.read_state(conn)
@@ -109,7 +109,7 @@ def verify_new(held: Lease, endpoint: Endpoint, settings: Settings) -> Verificat
 
 
 def verify_pass(held: Lease, endpoint: Endpoint, settings: Settings, report: PassReport) -> None:
-    """Holds the ledger against the receiver's, from the last batch on which they agreed, where there is one."""
+    """Compares the ledger with the receiver's, where there is one, from the last batch on which they agreed."""
     state = account.read_state(held.conn)
     is_new = report.batches or state.next_seq - 1 > state.verified_seq
     if report.failure or not is_new or state.receipts_from != endpoint.url:
@@ -144,8 +144,8 @@ def _renewing(held: Lease, received: Iterable[ReceiverBatch]) -> Iterator[Receiv
 def compare(conn: Connection, received: Iterable[ReceiverBatch], after: int = 0) -> Verification:
     """The ledger past a sequence number against the receiver's past the same.
 
-    A batch in the outbox may or may not be there: its answer was lost. A refused one may have arrived all the same; the
-    parts that were sent in its place are duplicates of it then.
+    A batch in the outbox may or may not be there: its answer was lost. A refused one may have arrived after all;
+    the parts that were sent in its place are duplicates of it then.
     """
     entries = list(read_ledger(conn, after))
     sent = {entry.batch_id: entry for entry in entries if entry.outcome != "refused"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 class PassReport:
     """What one pass did, in events; `failure` says why it stopped early, and then everything unsent is kept.
 
-    `refused` counts requests. `dead_letters` are events that the receiver keeps aside, `mismatches` batches on which
-    the two ledgers differ.
+    `refused` counts requests. `quarantined` rows became dead letters here, `dead_letters` events became some at
+    the receiver. `mismatches` counts batches on which the two ledgers differ.
     """
 
     batches: int = 0

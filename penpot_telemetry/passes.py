@@ -53,7 +53,7 @@ def make_pass(
 
 
 def code_of(error: TelemetryError) -> int:
-    """The exit code that an error stands for. A cron job that overlaps the one before need not ring."""
+    """The exit code of an error. Two overlapping cron jobs are no failure, unless one is stuck."""
     if isinstance(error, BusyError):
         return KEPT if error.overdue else SHIPPED
     return BAD_CONFIG if isinstance(error, ConfigError) else KEPT

@@ -14,7 +14,7 @@ from penpot_telemetry.work_queue import WorkQueue
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the next pass would send first: the complete body and its events. `odd` rows would go into quarantine."""
+    """What the next pass would send first: the complete body and its events. `odd` rows would become dead letters."""
 
     body: bytes
     event_count: int

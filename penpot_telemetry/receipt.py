@@ -20,14 +20,14 @@ RETRIED = frozenset({429, 502, 503, 504})
 UNKNOWN_SENDER = frozenset({401, 407})
 
 NOT_FOR_GOOD = frozenset({408, 425, 429}) | UNKNOWN_SENDER
-"""The 4xx that speak of the moment, or of who sends, and not of the page."""
+"""The 4xx that are about the moment or the credentials, not about the batch: the batch is kept."""
 
 OF_THE_SENDER: Mapping[str, str] = {
-    "bad-signature": "the receiver wants another signature: see PENPOT_TELEMETRY_SIGNING_KEY_FILE, or let its operator "
-    "unpin the key",
-    "wrong-digest": "the batch was damaged on its way",
+    "bad-signature": "the receiver expects another signature: check PENPOT_TELEMETRY_SIGNING_KEY_FILE, or ask its "
+    "operator to unpin the key",
+    "wrong-digest": "the batch was damaged between here and the receiver",
 }
-"""Reasons of a receiver that do not speak of the rows, and what to do."""
+"""Reasons of a receiver that are not about the rows, and what to do."""
 
 RECEIPT_FIELDS = ("status", "batch-id", "events", "dead-letters", "digest", "duplicate-of", "reason")
 
@@ -49,12 +49,12 @@ class Answer:
 
     @property
     def duplicate_of(self) -> UUID | None:
-        """The batch that arrived whole although it was refused, of which this one is a part."""
+        """The refused batch that this one is a part of, when it arrived after all."""
         return read_duplicate_of(self.receipt)
 
 
 def read_duplicate_of(receipt: Mapping[str, object]) -> UUID | None:
-    """What a receipt says that its batch is a part of, if it is one of a batch that arrived."""
+    """The refused batch that arrived after all and holds these events already, by a receipt; None without one."""
     named = receipt.get("duplicate-of")
     with suppress(ValueError):
         return UUID(named) if isinstance(named, str) else None
@@ -63,7 +63,7 @@ def read_duplicate_of(receipt: Mapping[str, object]) -> UUID | None:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingBody:
-    """A body on its way: what the receipt of a batch must name, and whether only a receipt counts."""
+    """A body to be sent: what the receipt of a batch must name, and whether only a receipt counts."""
 
     body: bytes
     batch_id: UUID | None = None
@@ -89,11 +89,11 @@ def judge(status: int, content: bytes, url: str, sent: OutgoingBody) -> Answer:
 
 
 def _judge_receipt(receipt: Mapping[str, object], accepted: Answer, url: str, sent: OutgoingBody) -> Answer:
-    """A success, held against the batch: a receipt must be one for it, and say that it is loaded."""
+    """A success, checked: a receipt must name this batch, and say that it is loaded."""
     names_batch = sent.batch_id is not None and ("batch-id" in receipt or "digest" in receipt)
     named = (receipt.get("batch-id", str(sent.batch_id)), receipt.get("digest", sent.digest))
     if names_batch and named != (str(sent.batch_id), sent.digest):
-        return unknown(f"{url} gave a receipt for another batch: is a cache between here and the receiver?")
+        return unknown(f"{url} gave a receipt for another batch: look for a cache between here and the receiver")
     if receipt.get("status") == "quarantined" and ("batch-id" in receipt or not sent.needs_receipt):
         reason = str(receipt.get("reason", "no reason given"))
         if reason in OF_THE_SENDER:
@@ -105,14 +105,16 @@ def _judge_receipt(receipt: Mapping[str, object], accepted: Answer, url: str, se
         return unknown(f"{url} gave a receipt that does not say that the batch is loaded")
     if sent.needs_receipt and not {"batch-id", "digest", "status"} <= receipt.keys():
         return unknown(
-            f"{accepted.reason} and gave no receipt, as it must: is this the receiver, or a page before it? "
-            "(where it was replaced by one that gives none, set PENPOT_TELEMETRY_RECEIPTS=optional)"
+            f"{accepted.reason} and gave no receipt, which is needed: check that the address is still the receiver "
+            "(if it was replaced by one that gives no receipts, set PENPOT_TELEMETRY_RECEIPTS=optional)"
         )
     return accepted
 
 
 def explain_status(status: int) -> str:
-    return ": it wants a token, or another one: see PENPOT_TELEMETRY_TOKEN" if status in UNKNOWN_SENDER else ""
+    return (
+        ": the receiver needs a token, or another one: see PENPOT_TELEMETRY_TOKEN" if status in UNKNOWN_SENDER else ""
+    )
 
 
 def unknown(reason: str) -> Answer:

@@ -17,12 +17,12 @@ from penpot_telemetry.receipt import NOT_FOR_GOOD, RETRIED, explain_status, make
 LEDGER_BYTES = 16 * 1024 * 1024
 
 LEDGER_REQUESTS = 10
-"""How many times the time of one request a whole ledger may take: one that never ends is none."""
+"""A whole ledger may take so many times the time of one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverBatch:
-    """One batch as the receiver's ledger has it: `events` loaded, and `dead` ones that it keeps aside."""
+    """One batch as the receiver's ledger has it: `events` loaded, and `dead` ones that are dead letters there."""
 
     batch_id: UUID
     seq: int
@@ -50,9 +50,13 @@ def fetch_received(
             yield from batches
             last = max(batch.seq for batch in batches)
             if last <= after:
-                raise DecodeError(f"{url} repeats itself after batch {after}")
+                raise DecodeError(
+                    f"{url} repeats itself after batch {after}: check that it is the address of a receiver"
+                )
             if time.monotonic() > end:
-                raise TelemetryError(f"{url} did not come to an end in time")
+                raise TelemetryError(
+                    f"{url} did not send its whole ledger within {LEDGER_REQUESTS * settings.request_timeout:g} seconds"
+                )
             after = last
 
 
@@ -74,7 +78,7 @@ def _fetch_ledger_page(session: Session, url: str, after: int, settings: Setting
     except requests.RequestException as error:
         raise TelemetryError(f"{url} {explain_failure(error)}") from None
     if not is_whole:
-        raise TelemetryError(f"{url} did not answer to the end")
+        raise TelemetryError(f"{url} broke off its answer")
     try:
         return [
             ReceiverBatch(

@@ -1,8 +1,8 @@
-"""Reconciliation: the account, held against the rows of `audit_log` by their ids.
+"""Reconciliation: the account compared with the rows of `audit_log`, id by id.
 
-What entered and was not taken by the sender must be there. Whatever else is there was written by Penpot and enters
-now; whatever is not there any more was deleted by somebody else and is missing. So the account is exact with other
-writers and deleters at work at every moment, and nothing in it is a difference of two counts.
+What entered and was not taken by the sender must be there. A row that is there and never entered was written by Penpot,
+and enters now; a row that is not there any more was deleted by another program, and is missing. So the account is exact
+while other programs write and delete, and nothing in it is a difference of two counts.
 """
 
 from dataclasses import dataclass
@@ -59,10 +59,10 @@ UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(rec
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one look at `audit_log` found, in rows. `fresh`: the ids that wait to be put into a batch, oldest first.
+    """What one reconciliation found, in rows. `fresh`: the ids that wait to be put into a batch, oldest first.
 
-    `adopted` rows were written by Penpot since the last look, `missing` ones were deleted by somebody else; `present`
-    counts all rows beside those of the batch under way.
+    `adopted` rows were written by Penpot since the last one, `missing` rows were deleted by another program; `present`
+    counts all rows but those of the outbox batch.
     """
 
     adopted: int
@@ -77,7 +77,7 @@ class Observation:
 
 
 def observe(conn: Connection, *, has_schema: bool = True) -> Observation:
-    """Looks, and changes nothing. The caller's transaction should see one instant (REPEATABLE READ)."""
+    """Compares, and changes nothing. The caller's transaction should see one instant (REPEATABLE READ)."""
     parameters = {"sources": list(SHIPPED_SOURCES)}
     with conn.cursor(binary=True) as cursor:
         found = cursor.execute(_OBSERVE if has_schema else _OBSERVE_FRESH, parameters).fetchone()
@@ -86,7 +86,7 @@ def observe(conn: Connection, *, has_schema: bool = True) -> Observation:
 
 
 def reconcile(conn: Connection) -> Observation:
-    """Looks, and enters what was found into the account; one step of a sender, in a snapshot."""
+    """Compares, and enters what was found into the account. To be called in a step of the lease, in a snapshot."""
     found = observe(conn)
     state = account.read_state(conn)
     if found.adopted or found.missing or state.unread:
@@ -106,9 +106,9 @@ def reconcile_step(held: Lease, report: PassReport) -> Observation:
 
 
 def accept_missing(conn: Connection) -> int:
-    """Counts the rows that somebody else deleted as dropped, once it is known why; says how many they were.
+    """Counts the rows that another program deleted as dropped, once it is known why; says how many they were.
 
-    They never left, so they are a loss like any other, and the receiver is told of it with the next batch.
+    They were never sent, so they are lost, and the next batch reports the loss to the receiver.
     """
 
     def step() -> int:

@@ -16,17 +16,17 @@ from penpot_telemetry.receipt import Answer
 from penpot_telemetry.work_queue import WorkQueue
 
 BUDGET = 16
-"""Refusals that a pass without an acceptance takes."""
+"""Refusals after which a pass without an acceptance ends."""
 
 REUSED = 3
-"""Answers in one pass that the id of a batch is taken: ids are random, so a server that goes on is broken."""
+"""Answers in one pass that the id of a batch is taken. Ids are random, so after so many the server is broken."""
 
 WORN_OUT = 63
 """Rows that were refused so often, in one batch after the other, become dead letters."""
 
 
 def handle(held: Lease, batch: OutboxBatch, answer: Answer, report: PassReport, queue: WorkQueue) -> str | None:
-    """Splits a refused batch, or sets its only row aside, or keeps it; says why the pass must end, if it must."""
+    """Splits a refused batch, keeps it, or makes its only row a dead letter; says why the pass must end, if it must."""
     report.refused += 1
     queue.refused += 1
     is_worn_out = len(batch.supersedes) >= WORN_OUT
@@ -57,7 +57,7 @@ def split(conn: Connection, batch: OutboxBatch, answer: Answer) -> None:
 
 
 def make_dead_letters(conn: Connection, batch: OutboxBatch, answer: Answer) -> int:
-    """Ends a refused batch, whose rows go into quarantine with the reason; says how many there still were."""
+    """Ends a refused batch, and makes its rows dead letters with the reason; says how many there still were."""
     outbox.refuse_batch(conn, batch, answer.receipt)
     account.enter(conn, batch.rows.ids, 0)
     return dead_letters.add_rows(conn, batch.rows, answer.reason, batch.batch_id, [*batch.supersedes, batch.batch_id])
@@ -76,4 +76,8 @@ def requeue_under_another_id(
         segments.push_segment(held.conn, batch.rows, batch.supersedes)
 
     held.step(step)
-    return f"{answer.reason}, again and again: is this a receiver?" if queue.reused >= REUSED else None
+    if queue.reused < REUSED:
+        return None
+    return (
+        f"{answer.reason}, {REUSED} times in a row: check that PENPOT_TELEMETRY_URI is a receiver. Nothing was dropped"
+    )

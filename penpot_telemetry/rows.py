@@ -1,7 +1,7 @@
 """Rows of `audit_log` by their ids, and beside each id what the row held when it was read.
 
-Other programs may change a row while its batch is on the way. So whatever is done to a row later is done only if it
-still holds the same: what it holds now is another event.
+Other programs may change a row while its batch is being sent. So a row is removed later only if it still holds the
+same: otherwise it is another event.
 """
 
 from collections.abc import Iterable

@@ -40,12 +40,12 @@ WHERE cardinality(row_ids) = 1 AND position <> ALL(%s::bigint[]) ORDER BY positi
 
 
 def largest_segment(conn: Connection, beside: Sequence[int] = ()) -> Segment | None:
-    """The largest part of two rows or more, beside those at some positions."""
+    """The largest segment of two rows or more, except those at some positions."""
     return _segment(conn, _LARGEST, beside)
 
 
 def single_segment(conn: Connection, beside: Sequence[int] = ()) -> Segment | None:
-    """The oldest part of one row, beside those at some positions."""
+    """The oldest segment of one row, except those at some positions."""
     return _segment(conn, _SINGLE, beside)
 
 
@@ -55,7 +55,7 @@ def _segment(conn: Connection, query: str, beside: Sequence[int]) -> Segment | N
 
 
 def remove_segments(conn: Connection, positions: Sequence[int]) -> None:
-    """Parts that became a batch, or whose rows are gone, wait no longer."""
+    """Removes segments that became a batch, or whose rows are deleted."""
     conn.execute("DELETE FROM penpot_telemetry.segment WHERE position = ANY(%s::bigint[])", (list(positions),))
 
 
@@ -66,11 +66,11 @@ SELECT coalesce(max(position), 0) + 1, %s::uuid[], %s::bigint[], %s::uuid[] FROM
 
 
 def push_segment(conn: Connection, rows: Rows, supersedes: Sequence[UUID]) -> None:
-    """Rows that wait as a part of the batches that are named."""
+    """Adds a segment: rows that were a part of the batches that are named."""
     conn.execute(_PUSH_SEGMENT, (rows.ids, rows.hashes, list(supersedes)))
 
 
 def count_segments(conn: Connection) -> int:
-    """How many parts of refused batches wait."""
+    """How many segments wait."""
     found = conn.execute("SELECT count(*) FROM penpot_telemetry.segment").fetchone()
     return int(found[0]) if found else 0

@@ -15,7 +15,7 @@ def sign(envelope: payload.EventsBatch, settings: Settings) -> payload.EventsBat
 
 
 def sign_again(held: Lease, batch: OutboxBatch, settings: Settings) -> bool:
-    """Signs the batch in the outbox with the key that is set now, if it was signed with another one or with none.
+    """Signs the outbox batch with the key that is set now, if it was signed with another one or with none.
 
     It stays the same batch, with its id. False where nothing changes.
     """

@@ -46,7 +46,7 @@ class Status:
 
     @property
     def missing(self) -> int:
-        """Rows that somebody else deleted, found by a pass or just now."""
+        """Rows that another program deleted, found by a pass or just now."""
         return self.state.missing + self.seen.missing
 
     @property
@@ -56,7 +56,7 @@ class Status:
 
     @property
     def adds_up(self) -> bool:
-        """Whether recorded = shipped + dropped + quarantined + pending, and the quarantine holds what it should."""
+        """Whether recorded = shipped + dropped + quarantined + pending, and the dead letters are as many as counted."""
         state = self.state
         accounted = state.shipped + state.dropped + state.quarantined + self.pending
         return self.recorded == accounted and not self.missing and self.dead_letters == state.quarantined

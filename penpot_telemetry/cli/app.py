@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None, prog_name: str = NAME) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="penpot-telemetry")
 def commands() -> None:
-    """Anonymous usage events of a Penpot: record, look at, ship, forget.
+    """Anonymous usage events of a Penpot: record, inspect, ship, collect garbage.
 
     Settings come from the environment, with Penpot's own names:
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
-    """Says what a pass would send, and changes nothing."""
+    """Says what a pass would send, and changes nothing. Returns the exit code."""
     if not settings.active:
         click.echo(settings.inactive_reason, err=True)
         return SHIPPED
@@ -44,7 +44,7 @@ def dry_run(settings: "Settings", *, as_json: bool = False) -> int:
             f"{batch.event_count:,} events, {len(batch.body):,} bytes. Nothing was sent"
         )
     if batch and batch.odd:
-        click.echo(f"{batch.odd:,} rows up to there cannot be sent and will go into quarantine", err=True)
+        click.echo(f"{batch.odd:,} rows before its end cannot be sent and will become dead letters", err=True)
     if drop := describe_drop(status):
         click.echo(f"will drop {drop}", err=True)
     return SHIPPED

@@ -11,7 +11,7 @@ from penpot_telemetry.cli.session import open_sender
 from penpot_telemetry.cli.table import print_table
 
 
-@click.group(invoke_without_command=True, short_help="Every batch ever sent; hold it against a receiver.")
+@click.group(invoke_without_command=True, short_help="Every batch ever sent; compare it with a receiver.")
 @click.pass_context
 def ledger(context: click.Context) -> None:
     """Every batch that was ever sent, and whether the receiver has them all.
@@ -67,7 +67,7 @@ def list_ledger(as_json: bool = False) -> None:
 @click.argument("url")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(url: str, as_json: bool) -> None:
-    """Hold the ledger against the receiver at URL. Exit code 1 when they differ.
+    """Compare the ledger with that of the receiver at URL. Exit code 1 when they differ.
 
     PENPOT_TELEMETRY_TOKEN, or the file that PENPOT_TELEMETRY_TOKEN_FILE names, is sent as a bearer token.
     """

@@ -33,7 +33,7 @@ def make_reported_pass(
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a pass tells what it did: results on stdout, what needs attention on stderr.
+    """Where a pass reports what it did: results on stdout, what needs attention on stderr.
 
     `timed`: with the time (UTC) on each line, and as JSON one object for each pass, however it ended.
     """
@@ -85,7 +85,8 @@ def _say_problems(output: Output, report: "PassReport") -> None:
         output.say(f"{report.missing:,} rows of audit_log were deleted by another program: see status", err=True)
     if report.quarantined:
         output.say(
-            f"set aside {report.quarantined:,} rows that are refused alone: see `penpot-telemetry quarantine list`",
+            f"{report.quarantined:,} rows cannot be sent and are dead letters now: "
+            "see `penpot-telemetry quarantine list`",
             err=True,
         )
     for warning in report.warnings:

@@ -11,9 +11,9 @@ from penpot_telemetry.cli.table import print_table
 from penpot_telemetry.errors import ConfigError
 
 
-@click.group(short_help="Rows that were set aside: list, retry, drop.")
+@click.group(short_help="Dead letters: list, retry, drop.")
 def quarantine() -> None:
-    """Rows that were refused alone, or that the format cannot carry. None is lost until you drop it.
+    """Dead letters: rows that were refused alone, or that no batch can hold. None is lost until you drop it.
 
     \b
       penpot-telemetry quarantine list
@@ -25,7 +25,7 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a row.")
 def list_quarantine(as_json: bool) -> None:
-    """The rows that were set aside: which, since when, and why."""
+    """The dead letters: which rows, since when, and why."""
     with open_sender(read_only=True) as (_, conn):
         from penpot_telemetry import dead_letters  # noqa: PLC0415
 

@@ -10,7 +10,9 @@ from penpot_telemetry.errors import ConfigError
 
 
 @click.command()
-@click.option("--every", metavar="INTERVAL", help="Go on, one pass every 3h, 15m, 90s; SIGTERM ends it in good order.")
+@click.option(
+    "--every", metavar="INTERVAL", help="Go on, one pass every 3h, 15m, 90s; SIGTERM ends it between two batches."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; send and change nothing.")
 @click.option("--demo", is_flag=True, help="Sender and receiver with simulated Penpots, in under a minute.")
 @click.option("--uri", metavar="URI", help="Where to send, instead of PENPOT_TELEMETRY_URI.")

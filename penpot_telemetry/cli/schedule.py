@@ -1,4 +1,4 @@
-"""`run --every`: one pass after the other, until a signal ends the process in good order."""
+"""`run --every`: one pass after the other, until a signal ends the process between two batches."""
 
 import random
 import re
@@ -54,7 +54,7 @@ def run_every(
 
     def finish(number: int, _: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)  # the second one is not asked to wait
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, finish)
@@ -69,7 +69,7 @@ def run_every(
 
 
 def _watch(output: Output, address: str | None, heartbeat: Path | None) -> Callable[[PassResult], None]:
-    """What is done with the result of each pass beside telling it."""
+    """What is done with the result of each pass: metrics and heartbeat."""
     from penpot_telemetry.heartbeat import write_heartbeat  # noqa: PLC0415  a daemon's affair
 
     numbers = None

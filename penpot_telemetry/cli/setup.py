@@ -65,7 +65,7 @@ def grants(role: str, read_only: bool, database: str | None, legacy_report: bool
         for statement in report.grants(quote_name(role)):
             click.echo(statement)
     if not read_only:
-        click.echo("-- Optional, as the owner of audit_log: without it each look at what waits reads the whole table.")
+        click.echo("-- Optional, as the owner of audit_log: without it each pass reads the whole table.")
         click.echo(f"{INDEX};")
 
 

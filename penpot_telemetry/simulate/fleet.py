@@ -89,7 +89,7 @@ class Fleet:
     def chunks(self, days: Iterable[date] | None = None, rows: int = 100_000) -> Iterator[Chunk]:
         """All recorded events of these days, or of all, in pieces of at least `rows` but the last: for bulk loads.
 
-        As it was written down, without the road: nothing late, lost or repeated. Days can be shared among processes.
+        As it was recorded, before delivery: nothing late, lost or repeated. Days can be shared among processes.
         """
         chunk = Chunk([], [], empty_columns())
         for day in self.days() if days is None else days:

@@ -375,7 +375,7 @@ def test_the_quarantine_is_listed_retried_and_dropped(
     pipeline.record_events(conn, make_events(4), shipping)
     receiver.reply = lambda body: (400 if "e-2" in names_of(body) else 204, b"")
     code, _, err = call("run")
-    assert (code, "set aside 1 rows" in err) == (0, True)
+    assert (code, "1 rows cannot be sent and are dead letters now" in err) == (0, True)
     (row,) = [json.loads(line) for line in call("quarantine", "list", "--json")[1].splitlines()]
     assert (row["name"], "answered 400" in row["reason"]) == ("e-2", True)
     assert "e-2" in call("quarantine", "list")[1]
