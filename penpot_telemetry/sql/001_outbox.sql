@@ -14,14 +14,14 @@ CREATE TABLE penpot_telemetry.state (
     missing        bigint  NOT NULL DEFAULT 0 CHECK (missing >= 0)
 );
 COMMENT ON COLUMN penpot_telemetry.state.adopted IS 'rows that were found in audit_log, written by Penpot itself';
-COMMENT ON COLUMN penpot_telemetry.state.missing IS 'rows that vanished from audit_log by another hand';
+COMMENT ON COLUMN penpot_telemetry.state.missing IS 'rows of audit_log that another program deleted';
 
--- One row for each recording transaction, so that recorders never wait for one another; the ship pass adds them up.
+-- One row for each recording transaction, so that recorders never wait for one another; the pass adds them up.
 CREATE TABLE penpot_telemetry.tally (
     recorded bigint NOT NULL CHECK (recorded > 0)
 );
 
--- The frozen page: at most one, the complete POST body as it is sent until it is answered.
+-- The outbox batch: at most one, the complete POST body as it is sent until it is answered.
 CREATE TABLE penpot_telemetry.outbox (
     single      boolean     PRIMARY KEY DEFAULT true CHECK (single),
     batch_id    uuid        NOT NULL,

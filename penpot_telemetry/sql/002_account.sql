@@ -1,25 +1,25 @@
 -- Rows are known by their ids. What entered and was not taken must be in audit_log: a row that is not was deleted by
--- somebody else, and a row of audit_log that never entered was written by Penpot since.
+-- another program, and a row of audit_log that never entered was written by Penpot since.
 
 CREATE TABLE penpot_telemetry.entered (
     ids      uuid[] NOT NULL,
     recorded bigint NOT NULL DEFAULT 0 CHECK (recorded >= 0)
 );
 ALTER TABLE penpot_telemetry.entered ALTER COLUMN ids SET STORAGE EXTERNAL;
-COMMENT ON TABLE penpot_telemetry.entered IS 'ids of rows that entered: one row a recording, and one a look at audit_log';
+COMMENT ON TABLE penpot_telemetry.entered IS 'ids of rows that entered: one row a recording, and one a reconciliation';
 COMMENT ON COLUMN penpot_telemetry.entered.recorded IS 'events of this recording that state.recorded does not count yet';
 
 CREATE TABLE penpot_telemetry.taken (
     ids uuid[] NOT NULL
 );
 ALTER TABLE penpot_telemetry.taken ALTER COLUMN ids SET STORAGE EXTERNAL;
-COMMENT ON TABLE penpot_telemetry.taken IS 'ids of rows that the sender itself took out: into a batch, into quarantine, or dropped: one row a recording, summed up now and then';
+COMMENT ON TABLE penpot_telemetry.taken IS 'ids of rows that the sender itself took out: into a batch, into quarantine, or dropped';
 
 CREATE TABLE penpot_telemetry.changed (
     key    text   NOT NULL,
     events bigint NOT NULL
 );
-COMMENT ON TABLE penpot_telemetry.changed IS 'events whose context value under this key was shortened, replaced by other, or dropped';
+COMMENT ON TABLE penpot_telemetry.changed IS 'events whose context value under this key was shortened, replaced by other, or left out: one row a recording, summed up in each pass';
 
 ALTER TABLE penpot_telemetry.state
     ADD COLUMN instance_origin  text        NULL,
@@ -48,14 +48,14 @@ ALTER TABLE penpot_telemetry.quarantine ADD COLUMN number bigint GENERATED ALWAY
 CREATE INDEX quarantine_id ON penpot_telemetry.quarantine (id);
 COMMENT ON COLUMN penpot_telemetry.segment.supersedes IS 'batches that held these rows and were refused; they may arrive late';
 
--- What version 1 counted, held against the rows once more, and then known by id.
+-- What version 1 counted is compared with the rows once more; from then on rows are known by id.
 UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM penpot_telemetry.tally);
 DROP TABLE penpot_telemetry.tally;
 INSERT INTO penpot_telemetry.entered (ids)
 SELECT array_agg(id) FROM audit_log
 WHERE source IN ('telemetry', 'telemetry:backend', 'telemetry:frontend')
   AND id NOT IN (SELECT unnest(row_ids) FROM penpot_telemetry.outbox)
-  AND EXISTS (SELECT FROM penpot_telemetry.state WHERE recorded + adopted > 0)  -- in a new schema the first look adopts
+  AND EXISTS (SELECT FROM penpot_telemetry.state WHERE recorded + adopted > 0)  -- in a new schema the first reconciliation adopts
 HAVING count(*) > 0;
 UPDATE penpot_telemetry.state SET
     adopted = adopted + greatest(0, surplus),

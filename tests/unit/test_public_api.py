@@ -1,8 +1,10 @@
-"""The names that a program may use: they are there, and naming the package loads nothing."""
+"""The names that a program may use are there, naming the package loads nothing, and the map of the modules is right."""
 
+import re
 import subprocess
 import sys
 from inspect import getdoc
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,12 @@ def test_importing_the_package_loads_none_of_its_modules() -> None:
     code = "import sys, penpot_telemetry; print([m for m in sys.modules if m.startswith('penpot_telemetry.')])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_modules_that_the_map_names_are_there() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "where-to-change.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.(?:py|toml|json))`", text))
+    sender = root / "penpot_telemetry"
+    assert len(named) > 20
+    assert [path for path in named if not (root / path).exists() and not (sender / path).exists()] == []
