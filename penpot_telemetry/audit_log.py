@@ -27,7 +27,7 @@ COLUMNS = frozenset(
     {"id", "name", "type", "created_at", "profile_id", "ip_addr", "props", "tracked_at", "source", "context"}
 )
 
-# -- connection and table --------------------------------------------------------------------------------------------
+# -- the table ---------------------------------------------------------------------------------------------------------
 
 
 def create_table(conn: Connection) -> None:
@@ -76,9 +76,6 @@ def has_index(conn: Connection) -> bool:
     """Whether `audit_log` has Penpot's index by source and day: without it each pass reads the whole table."""
     found = conn.execute(_SELECT_INDEX).fetchone()
     return found is not None and bool(found[0])
-
-
-# -- writing ---------------------------------------------------------------------------------------------------------
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -194,7 +191,7 @@ def count_days(conn: Connection) -> Sequence[DayCount]:
     return [DayCount(*row) for row in conn.execute(_COUNT_DAYS, (list(SHIPPED_SOURCES),))]
 
 
-# -- deleting --------------------------------------------------------------------------------------------------------
+# -- removing --------------------------------------------------------------------------------------------------------
 
 
 def remove_rows(conn: Connection, rows: Rows) -> int:

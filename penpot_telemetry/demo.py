@@ -29,7 +29,7 @@ from penpot_telemetry.endpoint import parse_endpoint
 from penpot_telemetry.errors import ConfigError, TelemetryError
 from penpot_telemetry.simulate import Fleet, demo_fleet
 
-MARK = ".penpot-telemetry-demo"
+MARKER = ".penpot-telemetry-demo"
 OUTAGE = (2, 3)
 """The days (counted from 0) on which the receiver is down."""
 
@@ -126,8 +126,8 @@ def run_demo(folder: Path | None = None) -> int:
                 receiver.stop()
             elif day == fleet.days()[OUTAGE[1] + 1]:
                 receiver.start()
-            live_a_day(console, fleet, penpots, day)
-        tell_senders(console, penpots)
+            simulate_day(console, fleet, penpots, day)
+        print_senders(console, penpots)
         own, again = send_penpots_own_batch(url)
         console.print(
             f"\nA batch of {own['events']:,} events that Penpot's own backend wrote, sent twice:\n"
@@ -135,20 +135,20 @@ def run_demo(folder: Path | None = None) -> int:
         )
         account = requests.get(f"{url.rstrip('/')}/status", timeout=30).json()
         receiver.stop()
-    agree = tell_receiver(console, penpots, account, own["events"])
-    tell_answers(console, receiver.warehouse)
-    tell_next(console, receiver.warehouse, time.monotonic() - began)
+    agree = print_receiver(console, penpots, account, own["events"])
+    print_answers(console, receiver.warehouse)
+    print_next_steps(console, receiver.warehouse, time.monotonic() - began)
     return 0 if agree else 1
 
 
 def make_folder(folder: Path) -> None:
     """An empty folder, marked as the demo's own; another folder with something in it is left alone."""
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).exists():
+        if not (folder / MARKER).exists():
             raise ConfigError(f"{folder} is not empty and not the demo's: name another one in PENPOT_TELEMETRY_DEMO")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
+    (folder / MARKER).touch()
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def open_penpots(fleet: Fleet, folder: Path, url: str) -> Iterator[list[Penpot]]
         yield penpots
 
 
-def live_a_day(console: Console, fleet: Fleet, penpots: list[Penpot], day: date) -> None:
+def simulate_day(console: Console, fleet: Fleet, penpots: list[Penpot], day: date) -> None:
     """Record a day's events on each Penpot, then let each sender run once."""
     recorded, shipped, failures = 0, 0, Counter[str]()
     for penpot, instance in zip(penpots, fleet.instances, strict=True):
@@ -199,7 +199,7 @@ def send_penpots_own_batch(url: str) -> list[dict[str, Any]]:
     return [requests.post(url, data=body, headers=headers, timeout=60).json() for _ in range(2)]
 
 
-def tell_senders(console: Console, penpots: list[Penpot]) -> None:
+def print_senders(console: Console, penpots: list[Penpot]) -> None:
     """What each sender recorded, and what became of it."""
     table = Table(title="\nBeside the Penpots", title_justify="left", box=None, pad_edge=False)
     for column in ("", "recorded", "dropped by gc", "shipped", "batches", "waiting"):
@@ -210,7 +210,7 @@ def tell_senders(console: Console, penpots: list[Penpot]) -> None:
     console.print(table)
 
 
-def tell_receiver(console: Console, penpots: list[Penpot], account: Mapping[str, Any], others: int) -> bool:
+def print_receiver(console: Console, penpots: list[Penpot], account: Mapping[str, Any], others: int) -> bool:
     """What arrived, and whether it is what was sent; True when every sum agrees."""
     recorded = sum(penpot.recorded for penpot in penpots)
     kept = sum(penpot.shipped + penpot.dropped + penpot.pending for penpot in penpots)
@@ -235,7 +235,7 @@ def tell_receiver(console: Console, penpots: list[Penpot], account: Mapping[str,
     return all(holds for *_, holds in sums)
 
 
-def tell_answers(console: Console, warehouse: Path) -> None:
+def print_answers(console: Console, warehouse: Path) -> None:
     """First answers from the warehouse: events and active profiles by day, and what people do most."""
     import duckdb  # noqa: PLC0415  an extra
 
@@ -259,7 +259,7 @@ def tell_answers(console: Console, warehouse: Path) -> None:
     console.print(table)
 
 
-def tell_next(console: Console, warehouse: Path, seconds: float) -> None:
+def print_next_steps(console: Console, warehouse: Path, seconds: float) -> None:
     """Where things are, and what to try."""
     shown = os.path.relpath(warehouse)
     python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"

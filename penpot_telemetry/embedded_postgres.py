@@ -56,7 +56,7 @@ def _start(data_dir: Path) -> "PostgresServer":
         folder.parent.mkdir(parents=True, exist_ok=True)
         PostgresServer._lock = InterProcessLock(folder.parent / ".lock")  # its own, in /tmp, shuts out a second user
         with PostgresServer._lock:
-            _forget_the_dead(folder)
+            _remove_dead_users(folder)
             known = PostgresServer._instances.get(folder)
             if known is not None and known._count == 0:  # was left to another process, which may have stopped it
                 del PostgresServer._instances[folder]
@@ -100,7 +100,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _forget_the_dead(folder: Path) -> None:
+def _remove_dead_users(folder: Path) -> None:
     """After a SIGKILL a dead process still counts as a user of the server, and a dead server as running."""
     users = folder / ".handle_pids.json"
     with suppress(FileNotFoundError, ValueError):

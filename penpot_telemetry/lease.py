@@ -106,7 +106,7 @@ WHERE lease_owner = %(owner)s
 """  # noqa: S608  likewise
 """`backend_start` is NULL to a role that may not see it: then only the deadline counts."""
 
-_GIVE_BACK = """
+_RELEASE = """
 UPDATE penpot_telemetry.state SET lease_owner = NULL, lease_since = NULL, lease_until = NULL, lease_pid = NULL,
     lease_started_at = NULL
 WHERE lease_owner = %s
@@ -128,7 +128,7 @@ def hold(conn: Connection, longest: float = 0.0) -> Iterator[Lease]:
     finally:
         if not conn.closed:
             with suppress(psycopg.Error):  # it ends by itself
-                conn.execute(_GIVE_BACK, (lease.owner,))
+                conn.execute(_RELEASE, (lease.owner,))
 
 
 def _busy(conn: Connection) -> BusyError:

@@ -1,7 +1,6 @@
-"""Every SQL statement on the schema `penpot_telemetry`: the outbox batch, parts of refused batches, ledger, account.
+"""The outbox: at most one batch at a time, whose bytes are kept as they are sent until they are answered.
 
-At most one batch is in the outbox at a time; its bytes are kept as they are sent until they are answered. Each function
-is one step that its caller puts into a transaction together with what happens to `audit_log`.
+Each function is one step that its caller puts into a transaction together with what happens to `audit_log`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,6 @@ from penpot_telemetry.rows import Rows
 from penpot_telemetry.wire.payload import EventsBatch, build_events
 
 Outcome = Literal["accepted", "quarantined", "refused"]
-
-# -- schema ----------------------------------------------------------------------------------------------------------
-
-
-# -- the account -----------------------------------------------------------------------------------------------------
-
-
-# -- the outbox batch ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ def insert_batch(conn: Connection, envelope: EventsBatch, rows: Rows) -> OutboxB
 
 
 def replace_body(conn: Connection, batch_id: UUID, body: bytes) -> None:
-    """Other bytes for the batch in the outbox: the same batch, signed anew."""
+    """Replaces the bytes of the outbox batch: it is the same batch, with another signature."""
     conn.execute("UPDATE penpot_telemetry.outbox SET body = %b WHERE batch_id = %s", (body, batch_id))
 
 
@@ -104,7 +95,7 @@ SELECT batch_id, seq, event_count, octet_length(body), digest, frozen_at, %(outc
 """
 
 
-_GIVE_BACK_SEQ = """
+_RETURN_SEQ = """
 UPDATE penpot_telemetry.state SET next_seq = %(seq)s
 WHERE EXISTS (SELECT FROM penpot_telemetry.ledger WHERE batch_id = %(whole)s AND seq < %(seq)s)
 """
@@ -113,19 +104,19 @@ WHERE EXISTS (SELECT FROM penpot_telemetry.ledger WHERE batch_id = %(whole)s AND
 def acknowledge_batch(
     conn: Connection, batch: OutboxBatch, receipt: Mapping[str, object], whole: UUID | None = None
 ) -> None:
-    """Enters the receipt, ends the batch and counts its events as shipped. Its rows are the caller's to delete.
+    """Enters the receipt, ends the batch and counts its events as shipped. The caller removes its rows.
 
-    `whole`: the refused batch that arrived all the same, and that this one is a part of. It has a sequence number
-    already, so all its parts but the first give theirs back.
+    `whole`: the refused batch that arrived after all, and that this one is a part of. It has a sequence number already,
+    so all its parts but the first return theirs.
     """
     _close_batch(conn, batch, "accepted", receipt)
     conn.execute("UPDATE penpot_telemetry.state SET shipped = shipped + %s", (batch.event_count,))
     if whole is not None:
-        conn.execute(_GIVE_BACK_SEQ, {"seq": batch.seq, "whole": whole})
+        conn.execute(_RETURN_SEQ, {"seq": batch.seq, "whole": whole})
 
 
 def refuse_batch(conn: Connection, batch: OutboxBatch, receipt: Mapping[str, object]) -> None:
-    """Enters the refusal, ends the batch and gives its sequence number back. Its rows are the caller's to place."""
+    """Enters the refusal, ends the batch and returns its sequence number. The caller decides what its rows become."""
     _close_batch(conn, batch, "refused", receipt)
     conn.execute("UPDATE penpot_telemetry.state SET next_seq = %s", (batch.seq,))
 
@@ -133,13 +124,4 @@ def refuse_batch(conn: Connection, batch: OutboxBatch, receipt: Mapping[str, obj
 def _close_batch(conn: Connection, batch: OutboxBatch, outcome: Outcome, receipt: Mapping[str, object]) -> None:
     parameters = {"batch_id": batch.batch_id, "outcome": outcome, "receipt": Json(receipt)}
     if conn.execute(_CLOSE_BATCH, parameters).rowcount != 1:
-        raise DatabaseError(f"database: batch {batch.batch_id} left the outbox: another sender was here")
-
-
-# -- parts of refused batches ----------------------------------------------------------------------------------------
-
-
-# -- the ledger ------------------------------------------------------------------------------------------------------
-
-
-# -- dead letters ----------------------------------------------------------------------------------------------------
+        raise DatabaseError(f"database: batch {batch.batch_id} is not in the outbox any more: another sender was here")

@@ -47,10 +47,10 @@ SELECT count(*), 0, count(*), coalesce(string_agg(uuid_send(id), '' ORDER BY cre
 """
 """In a database that no sender has seen yet: all rows were written by Penpot."""
 
-_RENEW = f"""
+_ENTER_PRESENT = f"""
 WITH {_PRESENT} INSERT INTO penpot_telemetry.entered (ids) SELECT array_agg(id) FROM present HAVING count(*) > 0
 """  # noqa: S608  our own constant
-_FORGET = """
+_CLEAR_IDS = """
 WITH entered AS (DELETE FROM penpot_telemetry.entered RETURNING recorded),
      taken AS (DELETE FROM penpot_telemetry.taken)
 UPDATE penpot_telemetry.state SET recorded = recorded + (SELECT coalesce(sum(recorded), 0) FROM entered)
@@ -90,9 +90,9 @@ def reconcile(conn: Connection) -> Observation:
     found = observe(conn)
     state = account.read_state(conn)
     if found.adopted or found.missing or state.unread:
-        conn.execute(_FORGET)
+        conn.execute(_CLEAR_IDS)
         account.sum_changed(conn)
-        conn.execute(_RENEW, {"sources": list(SHIPPED_SOURCES)})
+        conn.execute(_ENTER_PRESENT, {"sources": list(SHIPPED_SOURCES)})
         account.add(conn, adopted=found.adopted, missing=found.missing)
     return found
 

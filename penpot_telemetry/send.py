@@ -115,6 +115,3 @@ def _read_retry_after(value: str | None) -> float | None:
         moment = parsedate_to_datetime(value)
         return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment.tzinfo else None
     return None
-
-
-# -- the receiver's ledger -------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_a_batch_is_acknowledged_once(conn: Connection, shipping: Settings) -> N
     assert page is not None
     acknowledge(conn, page, shipping)
     assert (audit_log.count_rows(conn), account.read_state(conn).shipped) == (0, 3)
-    with pytest.raises(DatabaseError, match="left the outbox"):
+    with pytest.raises(DatabaseError, match="is not in the outbox any more"):
         acknowledge(conn, page, shipping)
     assert account.read_state(conn).shipped == 3
 
