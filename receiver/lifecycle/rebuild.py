@@ -23,7 +23,7 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
     DatabaseError, and leaves the old warehouse as it was, when that one is in use or holds what the landfill does not.
     An old warehouse that cannot be read is kept under another name.
     """
-    new = rebuilding(places)
+    new = places.rebuilding
     warehouse.remove_database(new)
     with journal.locked(places.landfill):
         stones = tombstones.read(places.tombstones)
@@ -50,11 +50,6 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
         warehouse.replace_database(places.warehouse, new)
     damaged += purged.damaged_bytes
     return Found(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
-
-
-def rebuilding(places: Places) -> Path:
-    """Where a warehouse is rebuilt before it takes the place of the old one."""
-    return places.warehouse.with_name(places.warehouse.name + ".rebuilding")
 
 
 def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:

@@ -21,7 +21,7 @@ from receiver.intake.commit import receive
 from receiver.intake.operations import revive
 from receiver.intake.prepare import prepare
 from receiver.lifecycle import retention
-from receiver.lifecycle.erasure import erase_id
+from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account
