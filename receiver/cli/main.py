@@ -21,9 +21,10 @@ from receiver.cli.ask import ask
 from receiver.copies import export, snapshot
 from receiver.intake import operations
 from receiver.intake.commit import receive
-from receiver.intake.operations import erase_ids
 from receiver.intake.operations import unpin as unpin_key
 from receiver.intake.prepare import prepare
+from receiver.lifecycle.erase import erase_ids
+from receiver.lifecycle.erase_request import EraseAnswer, EraseRequest, describe_stop, find_ids
 from receiver.lifecycle.rebuild import mend_clock
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
@@ -34,7 +35,7 @@ from receiver.reports.account import Account, Letter, Refused
 from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.reports.instances import Instance, Listing
 from receiver.server.auth import read_secret
-from receiver.server.settings import VARIABLES, address_file, places_beside, read_settings
+from receiver.server.settings import VARIABLES, address_file, operator_file, places_beside, read_settings
 from receiver.storage import journal, tombstones, warehouse
 from receiver.storage.dead_letters import measure
 from receiver.storage.records import InUseError, Receipt
@@ -47,7 +48,7 @@ T = TypeVar("T")
 EVERY = 2**63 - 1
 WIDE = 120
 
-UNAUTHORIZED = 401
+UNAUTHORIZED, UNAVAILABLE = 401, 503
 LONG_SECONDS = 3600.0
 
 
@@ -118,7 +119,8 @@ def main() -> None:
     """Receive telemetry batches into a DuckDB file. Without a command: serve.
 
     `status`, `check` and `snapshot` open the warehouse themselves while no server has it, and ask the server that has
-    it otherwise. `ask` and `export` read the snapshot then. The commands that change something need the server stopped.
+    it otherwise; so does `erase`. `ask` and `export` read the snapshot then. The other commands that change something
+    need the server stopped.
     """
 
 
@@ -313,7 +315,9 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
     dry_run: bool,
     receipts: bool,
 ) -> None:
-    """Remove instances or profiles for good, and print a receipt for each. The server must be stopped.
+    """Remove instances or profiles for good, and print a receipt for each.
+
+    While a server has the warehouse it does the work: what is delivered meanwhile waits, or is answered 503.
 
     --instance and --profile may be given again: several ids cost one pass over the files. The first receipt counts what
     was removed of all of them.
@@ -336,30 +340,54 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
         return
     if sum(map(bool, (instance_ids, profile_ids, new_since))) != 1:
         raise click.UsageError("name one of --instance, --profile and --new-since")
-    if UUID(int=0) in profile_ids:
-        raise click.UsageError("the zero profile is nobody: events without a profile have it")
+    try:
+        scope: tombstones.Scope = "profile" if profile_ids else "instance"
+        asked = EraseRequest(scope, list(instance_ids or profile_ids), new_since, dry_run)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if not places.warehouse.exists() and not places.landfill.exists():
         raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
-    if new_since is not None:
-        with closing(open_to_read(warehouse)) as con:
-            instance_ids = instances.find_new(con, new_since)
-    wanted = list(dict.fromkeys(instance_ids or profile_ids))
-    if dry_run or not wanted:
-        click.echo("\n".join(map(str, wanted)))
-        return
     try:
-        done = erase_ids(places, "profile" if profile_ids else "instance", wanted)
-    except InUseError as error:
-        raise click.ClickException(f"{error}: stop it, then erase; the next start finishes what was begun") from None
-    except (OSError, duckdb.Error) as error:
-        raise click.ClickException(
-            f"stopped by {type(error).__name__}: an erasure needs room for a second copy of the warehouse and of a day "
-            "of the landfill; the next start, or the same command again, finishes what was begun"
-        ) from None
-    for erasure in done:
+        done = erase_here(places, asked)
+    except InUseError:
+        done = ask_to_erase(warehouse, asked)
+    if not done.receipts:
+        click.echo("\n".join(map(str, done.ids)))
+        return
+    for erasure in done.receipts:
         click.echo(msgspec.json.encode(erasure).decode())
-    if not any(done[0].removed.values()):
+    if not any(done.receipts[0].removed.values()):
         click.echo("nothing of it was found: is the id right?", err=True)
+
+
+def erase_here(places: Places, asked: EraseRequest) -> EraseAnswer:
+    """Carry out an erasure while no server has the warehouse. Raises InUseError when one has it."""
+    ids = list(dict.fromkeys(asked.ids))
+    if asked.new_since is not None:
+        with closing(open_to_read(places.warehouse)) as con:
+            ids = find_ids(con, asked)
+    if asked.dry_run or not ids:
+        return EraseAnswer(ids)
+    try:
+        return EraseAnswer(ids, erase_ids(places, asked.scope, ids))
+    except (OSError, duckdb.Error) as error:
+        raise click.ClickException(describe_stop(error)) from None
+
+
+def ask_to_erase(warehouse: Path, asked: EraseRequest) -> EraseAnswer:
+    """Have the running server do it, with the token that it keeps for whoever may read its files."""
+    try:
+        token = operator_file(warehouse).read_text().strip()
+    except FileNotFoundError:
+        raise click.ClickException(
+            f"{warehouse} is in use, but not by a server that can be asked to erase: stop it, then erase"
+        ) from None
+    body = msgspec.json.encode(asked)
+    try:
+        return ask_server(find_url(warehouse), "/erase", EraseAnswer, "POST", LONG_SECONDS, body=body, token=token)
+    except NoAnswerError as error:
+        message = f"{error.message}; the next start finishes what was begun, see `erase --receipts`"
+        raise click.ClickException(message) from None
 
 
 @main.group(name="quarantine")
@@ -723,25 +751,48 @@ def find_url(warehouse: Path) -> str:
         raise click.ClickException(f"{warehouse} is in use, but not by a server that says where it listens") from None
 
 
-def ask_server(url: str, path: str, kind: type[T], method: str = "GET", seconds: float = 30) -> T:
-    """What a running server answers."""
+def ask_server(  # noqa: PLR0913  what a request is made of
+    url: str,
+    path: str,
+    kind: type[T],
+    method: str = "GET",
+    seconds: float = 30,
+    *,
+    body: bytes | None = None,
+    token: str | None = None,
+) -> T:
+    """What a running server answers; asked with the reading token from the environment, unless another is given."""
+    given = token or read_secret(os.environ, "RECEIVER_READ_TOKEN")
+
+    def show_token(request: requests.PreparedRequest) -> requests.PreparedRequest:  # and no credentials of a .netrc
+        if given:
+            request.headers["Authorization"] = f"Bearer {given}"
+        return request
+
     try:
         answer = requests.request(
-            method, url.rstrip("/") + path, auth=show_token, timeout=seconds, allow_redirects=False
+            method, url.rstrip("/") + path, data=body, auth=show_token, timeout=seconds, allow_redirects=False
         )
+        if answer.status_code == UNAUTHORIZED and token:
+            raise click.ClickException(f"{url} is not the server that has this warehouse")
         if answer.status_code == UNAUTHORIZED:
             raise click.ClickException(f"{url} wants its token: set RECEIVER_READ_TOKEN or RECEIVER_READ_TOKEN_FILE")
+        if answer.status_code == UNAVAILABLE:
+            raise click.ClickException(f"{url} says: {msgspec.json.decode(answer.content, type=Refusal).message}")
         answer.raise_for_status()
         return msgspec.json.decode(answer.content, type=kind)
     except (requests.RequestException, msgspec.MsgspecError) as error:
-        raise click.ClickException(f"no answer from {url}: {type(error).__name__}") from None
+        raise NoAnswerError(f"no answer from {url}: {type(error).__name__}") from None
 
 
-def show_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """The reading token from the environment, if there is one; never credentials of a .netrc."""
-    if token := read_secret(os.environ, "RECEIVER_READ_TOKEN"):
-        request.headers["Authorization"] = f"Bearer {token}"
-    return request
+class NoAnswerError(click.ClickException):
+    """A server did not answer, or not in a way that is understood."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What a server says when it cannot do now what it was asked for."""
+
+    message: str
 
 
 def describe(found: Account) -> str:

@@ -7,11 +7,11 @@ the warehouse: what is erased is in no answer.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -40,15 +40,17 @@ class Mark(NamedTuple):
     quarantined: int
     days: int
     last_batch: int
+    erased_at: str | None = None
 
     def has_all_of(self, other: "Mark") -> bool:
         """Whether nothing was taken away since."""
-        return all(now >= before for now, before in zip(self, other, strict=True))
+        return all(now >= before for now, before in zip(self[:-1], other[:-1], strict=True))
 
 
 MARK = """
 SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM batches), (SELECT count(*) FROM quarantine),
-       (SELECT count(*) FROM instance_days), (SELECT coalesce(max(batch_no), 0) FROM instance_days)
+       (SELECT count(*) FROM instance_days), (SELECT coalesce(max(batch_no), 0) FROM instance_days),
+       (SELECT value FROM meta WHERE key = 'erased-at')
 """
 
 
@@ -79,7 +81,7 @@ class Kept(Generic[T]):
 class Answers:
     """Asks through `reader`, which gives a connection of its own to each thread; keeps BUDGET bytes at most."""
 
-    def __init__(self, reader: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+    def __init__(self, reader: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]) -> None:
         self._reader = reader
         self._threads = ThreadPoolExecutor(2, "ask")
         self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
@@ -105,6 +107,7 @@ class Answers:
 
     async def get(self, mark: Mark, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
         """What was kept under a key, or what `make` gives; it is called once, however many ask meanwhile."""
+        key = (mark.erased_at, key)  # neither kept nor under way is what was begun before an erasure
         kept: Kept[T] | None = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
@@ -144,7 +147,7 @@ class Answers:
 
     async def _read(self, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         def ask() -> T:
-            with contextlib.closing(self._reader()) as con:
+            with self._reader() as con:
                 return question(con)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)

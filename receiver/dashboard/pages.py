@@ -6,6 +6,7 @@ must be one of those that enough instances run, and one instance can be asked fo
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -68,7 +69,9 @@ class Dashboard:
         await asyncio.to_thread(self.answers.close)
 
 
-def open_dashboard(reader: Callable[[], duckdb.DuckDBPyConnection], threshold: int) -> Dashboard:
+def open_dashboard(
+    reader: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]], threshold: int
+) -> Dashboard:
     """A dashboard over a warehouse; `reader` gives a connection of its own to each thread."""
     return Dashboard(Answers(reader), Pen(), threshold)
 

@@ -26,15 +26,18 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
+from penpot_telemetry.errors import TelemetryError
 from penpot_telemetry.wire.limits import AT_WORK, MIB
 from receiver.copies.snapshot import SnapshotError
 from receiver.dashboard import pages
 from receiver.intake.decode import Batch, read_instance
 from receiver.intake.prepare import Job, prepare
+from receiver.lifecycle.erase_request import EraseRequest, describe_stop
 from receiver.reports import account, instances
 from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.server.auth import Guard
 from receiver.server.budget import Budget, Lanes
+from receiver.server.erasing import erase
 from receiver.server.metrics import Metrics
 from receiver.server.publisher import Publisher
 from receiver.server.rate_limit import Rates
@@ -53,6 +56,7 @@ METHOD_NOT_ALLOWED = 405
 BUSY_SECONDS = 5
 BROKEN_SECONDS = 30
 MOST_BATCHES = 10_000
+MOST_ASKED = 16 * MIB
 DECODERS = 2
 
 DESCRIPTION = (files("receiver.server") / "openapi.json").read_bytes()
@@ -174,7 +178,7 @@ def create_app(store: Store, settings: Settings) -> Starlette:
             Publisher(writer, target, settings.snapshot_minutes) as publisher,
         ):
             app.state.receiver = state = State(settings, store, writer, publisher, metrics, create_intake(settings))
-            app.state.dashboard = dashboard = pages.open_dashboard(store.warehouse.reader, settings.threshold)
+            app.state.dashboard = dashboard = pages.open_dashboard(store.reader, settings.threshold)
             yield
             await dashboard.close()
             await asyncio.to_thread(state.decoders.shutdown)
@@ -471,12 +475,36 @@ async def publish(request: Request) -> Response:
         raise NotTakenError(503, "unavailable", str(error), retry_after=BROKEN_SECONDS, unread=False) from None
 
 
+async def erase_asked(request: Request) -> Response:
+    """Remove what was received of instances or profiles, while batches wait."""
+    state = state_of(request)
+    try:
+        asked = msgspec.json.decode(await read_small(request), type=EraseRequest)
+    except msgspec.MsgspecError:
+        raise HTTPException(400, "give as JSON a scope, and ids or new-since") from None
+    try:
+        return answer(200, await asyncio.to_thread(erase, state.writer, state.publisher, asked))
+    except (TelemetryError, OSError, duckdb.Error) as error:
+        message = str(error) if isinstance(error, TelemetryError) else describe_stop(error)
+        raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
+
+
+async def read_small(request: Request) -> bytes:
+    """The body of an operator's request."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_ASKED:
+            raise NotTakenError(413, "too-large", "name fewer ids at once")
+    return bytes(body)
+
+
 async def read(request: Request, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     """Ask the warehouse on a reading thread, through a connection of its own."""
     state = state_of(request)
 
     def ask() -> T:
-        with contextlib.closing(state.store.warehouse.reader()) as con:
+        with state.store.reader() as con:
             return question(con)
 
     try:
@@ -589,5 +617,6 @@ ROUTES = [
     Route("/instances", list_instances),
     Route("/instances/{instance_id:uuid}/batches", batches),
     Route("/snapshot", publish, methods=["POST"]),
+    Route("/erase", erase_asked, methods=["POST"]),
     *pages.ROUTES,
 ]

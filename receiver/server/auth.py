@@ -1,4 +1,5 @@
-"""Who may do what: deliver with a key when there is one, read with a token when there is one.
+"""Who may do what: deliver with a key when there is one, read with a token when there is one, and erase with the token
+that a running server keeps beside its warehouse.
 
 A web page that somebody has open on the operator's machine is not the operator: no other site may post here, and a
 receiver without a token answers to the names of its own machine only, whatever name a page had resolved to it.
@@ -31,6 +32,7 @@ LONGEST = 1024
 DELIVERY = frozenset({"/", "/telemetry"})
 PROBES = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
+ERASE = "/erase"
 LEDGER = re.compile(r"/instances/[^/]+/batches")
 """What an instance delivered, by its random id: who may deliver may ask, or a sender could never clear up a doubt."""
 
@@ -46,16 +48,19 @@ HEADERS = {
 }
 """On every answer. No script or style in a page, nothing from another host, and no other site may frame or embed it."""
 
+OPERATORS = "this needs the token of the operator, which lies beside the warehouse while the server runs"
+OPERATOR = MappingProxyType({"www-authenticate": "Bearer"})
 CHALLENGE = 'Basic realm="receiver", charset="UTF-8"'  # a browser asks for it: any user name, the token as password
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The secrets in force. None: open."""
+    """The secrets in force. None: open to read and to deliver, and closed to erase."""
 
     read_token: str | None = field(default=None, repr=False)
     ingest_key: str | None = field(default=None, repr=False)
     open_metrics: bool = False
+    operator_token: str | None = field(default=None, repr=False)
 
     def may_deliver(self, headers: Headers) -> bool:
         """Whether a body is taken from this sender."""
@@ -66,6 +71,10 @@ class Access:
         if self.read_token is None or path in PROBES or (path == METRICS and self.open_metrics):
             return True
         return is_secret(given_secret(headers), self.read_token)
+
+    def may_operate(self, headers: Headers) -> bool:
+        """Whether this is who may change what was received: nobody, when there is no token for it."""
+        return self.operator_token is not None and is_secret(given_secret(headers), self.operator_token)
 
 
 class Guard:
@@ -106,6 +115,8 @@ class Guard:
         if self.access.read_token is None and is_browser and not names_loopback(headers.get("host", "localhost")):
             message = "without a token this receiver answers to 127.0.0.1, [::1] and localhost only"
             return refuse(403, "foreign-host", message)
+        if scope["method"] == "POST" and scope["path"] == ERASE:
+            return self.app if self.access.may_operate(headers) else refuse(401, "unauthorized", OPERATORS, OPERATOR)
         delivers = scope["method"] == "POST" and scope["path"] in DELIVERY
         asks_back = LEDGER.fullmatch(scope["path"]) is not None and self.access.may_deliver(headers)
         if delivers or asks_back or self.access.may_read(scope["path"], headers):

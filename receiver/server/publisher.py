@@ -29,6 +29,7 @@ class Publisher:
         self._last: Snapshot | None = None
         self._one_at_once = threading.Lock()
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher")
 
     def __enter__(self) -> Self:
@@ -39,6 +40,7 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._wake.set()
         self._thread.join()
 
     def publish(self) -> Snapshot:
@@ -50,6 +52,14 @@ class Publisher:
             return self._last
 
     @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No snapshot is made until the block ends; then the next one is due, for the last may be gone."""
+        with self._one_at_once:
+            self._last = None
+            yield
+        self._wake.set()
+
+    @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Nobody writes meanwhile, and what is written is sound."""
         with self._writer.held() as store:
@@ -59,7 +69,7 @@ class Publisher:
 
     def _read_mark(self) -> Mark:
         try:
-            with contextlib.closing(self._writer.store.warehouse.reader()) as con:
+            with self._writer.store.reader() as con:
                 return snapshot.read_mark(con)
         except duckdb.Error as error:
             raise SnapshotError(f"the warehouse cannot be read now: {type(error).__name__}") from error
@@ -69,7 +79,8 @@ class Publisher:
             return
         while not self._stopping.is_set():
             self._publish_if_changed()
-            self._stopping.wait(self._minutes * 60)
+            self._wake.wait(self._minutes * 60)
+            self._wake.clear()
 
     def _publish_if_changed(self) -> None:
         """What time asks for; whatever fails is tried again the next time."""

@@ -6,13 +6,17 @@ SIGTERM and SIGINT end with exit code 0 once everything accepted is committed. N
 import asyncio
 import gc
 import logging
+import os
 import resource
+import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TextIO, cast
 
 import structlog
@@ -23,7 +27,7 @@ from penpot_telemetry.errors import ConfigError
 from receiver.lifecycle.startup import open_store
 from receiver.server.app import create_app
 from receiver.server.auth import require_token
-from receiver.server.settings import Settings, address_file
+from receiver.server.settings import Settings, address_file, operator_file
 from receiver.storage.store import Found, Store
 
 log = structlog.get_logger("receiver")
@@ -125,9 +129,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
 
 def run(settings: Settings, store: Store, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    """The server over an open store; the address file is there exactly while it listens."""
+    """The server over an open store; its address and the operator's token are there exactly while it listens."""
     url = url_of(listener)
-    written = address_file(settings.places.warehouse)
+    written, secret = address_file(settings.places.warehouse), operator_file(settings.places.warehouse)
+    token = secrets.token_urlsafe(32)
+    settings = replace(settings, access=replace(settings.access, operator_token=token))
     config = uvicorn.Config(
         create_app(store, settings),
         http=protocol_within(settings.body_seconds, raise_file_limit()),
@@ -140,7 +146,8 @@ def run(settings: Settings, store: Store, listener: socket.socket, announce: Cal
     )
 
     def listening() -> None:
-        written.write_text(url + "\n")
+        write_private(secret, token + "\n")
+        write_private(written, url + "\n")
         announce(url)
         log.info("listening", url=url, warehouse=str(settings.places.warehouse))
 
@@ -149,6 +156,14 @@ def run(settings: Settings, store: Store, listener: socket.socket, announce: Cal
         Server(config, listening).run([listener])
     finally:
         written.unlink(missing_ok=True)
+        secret.unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A small file for the operator alone."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
 
 
 def bind(host: str, port: int) -> socket.socket:

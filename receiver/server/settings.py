@@ -122,6 +122,11 @@ def places_beside(warehouse: Path, landfill: Path | None = None, quarantine: Pat
     )
 
 
+def operator_file(warehouse: Path) -> Path:
+    """Where a running server keeps the token of its operator: whoever may read the files may also erase."""
+    return warehouse.with_suffix(".operator")
+
+
 def address_file(warehouse: Path) -> Path:
     """Where a running server says at which URL it listens."""
     return warehouse.with_suffix(".address")

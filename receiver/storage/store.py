@@ -1,12 +1,14 @@
 """The warehouse, the journal and the quarantine, open together for one writer."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
+import duckdb
 import polars as pl
 
 from penpot_telemetry.errors import TelemetryError
@@ -96,6 +98,10 @@ class Store:
     def next_instant(self) -> datetime:
         """The time of the next receipt: receipts only grow, and no two have the same."""
         return max(self.clock(), self.warehouse.numbers.received_at + TICK)
+
+    def reader(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection of its own for one reading thread, of the warehouse that is open now."""
+        return self.warehouse.reader()
 
     def close(self) -> None:
         """Everything into the files, and let go of them."""

@@ -7,7 +7,7 @@ connection and the row numbers. An error message of DuckDB may quote a value, so
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import zip_longest
@@ -22,6 +22,7 @@ import polars as pl
 from penpot_telemetry.errors import DatabaseError
 from receiver.storage import rollups, schema
 from receiver.storage.journal import sync_folder
+from receiver.storage.readers import Readers
 from receiver.storage.records import DeadLetter, Delivery, InUseError, Position, Receipt, list_superseded
 
 CHECKPOINT_AT = "256MB"
@@ -60,6 +61,7 @@ class Warehouse:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.con = connect(path)
+        self._readers = Readers(self.con)
         try:
             prepare(self.con, path)
             self.numbers = read_numbers(self.con)
@@ -78,6 +80,7 @@ class Warehouse:
 
     def close(self) -> None:
         """Write everything into the one file and let go of it."""
+        self._readers.end()
         with suppress(duckdb.Error):  # what is not added up now is at the next start
             self.roll_up()
         self.con.close()
@@ -87,9 +90,9 @@ class Warehouse:
         with transaction(self.con):
             rollups.catch_up(self.con)
 
-    def reader(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own for one reading thread; close it after use."""
-        return self.con.cursor()
+    def reader(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection of its own for one reading thread, as long as the block lasts."""
+        return self._readers.read()
 
 
 def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:

@@ -1,11 +1,15 @@
 """Erasing an instance or a profile: no trace in any file, nothing comes back, and the sums still agree."""
 
+import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +19,9 @@ from uuid import UUID
 import duckdb
 import msgspec
 import pytest
+import requests
 import zstandard
+from starlette.datastructures import Headers
 
 from penpot_telemetry.errors import DatabaseError, DecodeError
 from penpot_telemetry.wire import batch, payload, signature
@@ -23,12 +29,14 @@ from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword
 from receiver.cli.main import find_account
 from receiver.intake.commit import receive
-from receiver.intake.operations import erase_id, unpin
+from receiver.intake.operations import unpin
 from receiver.intake.prepare import prepare
+from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Account, content_digest
-from receiver.server.settings import places_beside
+from receiver.server.auth import Access
+from receiver.server.settings import operator_file, places_beside
 from receiver.storage import journal, tombstones
 from receiver.storage.store import Places
 from receiver.storage.tombstones import Scope
@@ -45,6 +53,7 @@ from tests.integration.receiving import (
     legacy_report,
     rows,
     running,
+    wait_until,
 )
 
 PROFILE = UUID("7f1d3c52-9a64-8b07-8005-4c1be2a90d66")
@@ -439,10 +448,106 @@ def test_a_file_that_an_erasure_did_not_finish_is_found_by_the_server(folder: Pa
     with running(folder) as receiver:
         assert '"finished_erasures": 1' in receiver.log
         assert receiver.receipt(FIRST)["status"] == "duplicate"
-        busy = command(folder, "erase", "--instance", str(OTHER))
-        assert (busy.returncode, "in use by another process" in busy.stderr) == (1, True)
     assert traces(folder, PENPOT) == set()
     assert traces(folder, OTHER) != set()
+
+
+# --- on a running server --------------------------------------------------------------------------------------------
+
+
+def honest(number: int) -> bytes:
+    return body_of(rows(2, 1000 + 2 * number), batch_id=UUID(int=1000 + number), batch_seq=number + 1)
+
+
+def deliver(receiver: Running, number: int) -> None:
+    """Post a batch until it is answered with success, as a sender does."""
+    while (answer := receiver.post(honest(number))).status_code != 200:
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+        time.sleep(0.05)
+    assert answer.json()["status"] == "accepted"
+
+
+def erase_there(receiver: Running, scope: Scope, **more: object) -> dict[str, Any]:
+    """The same as the command asks for, over HTTP, which is quicker."""
+    token = operator_file(receiver.folder / "w.duckdb").read_text().strip()
+    headers = {"authorization": f"Bearer {token}"}
+    answer = requests.post(receiver.url + "/erase", json={"scope": scope} | more, headers=headers, timeout=60)
+    found: dict[str, Any] = answer.json()
+    assert answer.status_code == 200, found
+    return found
+
+
+def deliver_until(is_over: threading.Event, receiver: Running, first: int) -> int:
+    """Batch by batch, and one more when it is over; returns how many."""
+    for count in itertools.count(1):
+        is_last = is_over.is_set()
+        deliver(receiver, first + count)
+        if is_last:
+            return count
+    raise AssertionError
+
+
+def test_a_running_server_erases_and_loses_nothing_that_is_delivered_meanwhile(folder: Path) -> None:
+    day = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    with running(folder) as receiver, ThreadPoolExecutor(4) as senders:
+        wait_until(snapshot_of(folder / "w.duckdb").exists)
+        before = receiver.get("/questions/overview.json")
+        is_over = threading.Event()
+        sending = [senders.submit(deliver_until, is_over, receiver, first) for first in (0, 100_000)]
+        receipt = erase(folder, "--profile", str(PROFILE))
+        is_over.set()
+        sent = sum(one.result(60) for one in sending)
+        assert receipt["removed"]["events"] == 7
+        wait_until(snapshot_of(folder / "w.duckdb").exists)
+        assert traces(folder, PROFILE) == set()
+        assert receiver.get("/questions/overview.json") != before, "the dashboard reads the warehouse of now"
+        ids = [str(PENPOT)]
+        assert erase_there(receiver, "instance", **{"new-since": f"{day}T00:00:00Z"}) == {"ids": [], "receipts": []}
+        assert erase_there(receiver, "instance", ids=ids, **{"dry-run": True}) == {"ids": ids, "receipts": []}
+        (gone,) = erase_there(receiver, "instance", ids=ids * 2)["receipts"]
+        assert gone["removed"]["batches"] == 2
+        refused = {}
+        for word, headers in (("nobody", {}), ("page", {"origin": "http://elsewhere.example"})):
+            refused[word] = requests.post(receiver.url + "/erase", data=b"{}", headers=headers, timeout=20).status_code
+        assert refused == {"nobody": 401, "page": 403}
+        assert operator_file(folder / "w.duckdb").stat().st_mode & 0o777 == 0o600
+        assert receiver.receipt(FIRST)["status"] == "duplicate"
+        assert receiver.stop() == 0
+    assert not operator_file(folder / "w.duckdb").exists()
+    assert traces(folder, PROFILE) | traces(folder, PENPOT) == set()
+    loaded = "SELECT count(*), sum(event_count)::INT FROM batches WHERE batch_seq > 1 AND instance_id = "
+    assert ask(folder, f"{loaded}'{INSTANCE}'") == [(sent, 2 * sent)]
+    check(folder)
+    content = digest(folder)
+    rebuild(places_of(folder))
+    assert digest(folder) == content
+
+
+def test_a_server_that_was_killed_in_an_erasure_finishes_it_at_the_next_start(folder: Path) -> None:
+    module, name, when, nth = MOMENTS[3]
+    place = ["--warehouse", str(folder / "w.duckdb")]
+    line = [sys.executable, "-c", DIE, module, name, when, str(nth), "serve", *place, "--port", "0"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        receiver = Running(process, process.stdout.readline().split()[-1], folder)
+        deliver(receiver, 0)
+        asked = command(folder, "erase", "--profile", str(PROFILE))
+        assert (asked.returncode, process.wait(20)) == (1, -signal.SIGKILL)
+        assert "the next start finishes" in asked.stderr
+    assert post(folder, FIRST, honest(0)) == [("duplicate", 6, BATCHES[0]), ("duplicate", 2, UUID(int=1000))]
+    assert traces(folder, PROFILE) == set()
+    (receipt,) = tombstones.read(places_of(folder).tombstones).erasures
+    assert receipt.finished_at is not None
+    check(folder)
+
+
+def test_no_reader_may_erase_and_nobody_where_no_server_made_a_token() -> None:
+    read, operate = "a-reading-token-of-tests", "a-token-of-the-operator"
+    headers = {name: Headers({"authorization": f"Bearer {name}"}) for name in (read, operate, "")}
+    made = Access(read_token=read, operator_token=operate)
+    assert [made.may_operate(headers[name]) for name in (read, operate, "")] == [False, True, False]
+    assert not Access().may_operate(headers[""])
+    assert not Access().may_operate(Headers({}))
 
 
 def test_a_start_refuses_a_damaged_file_of_tombstones(folder: Path) -> None:

@@ -23,10 +23,10 @@ import duckdb
 from penpot_telemetry.errors import TelemetryError
 from receiver.cli import main as cli
 from receiver.copies import snapshot
-from receiver.intake import commit, decide, operations
+from receiver.intake import commit, decide
 from receiver.intake.commit import receive
 from receiver.intake.prepare import prepare
-from receiver.lifecycle import retention
+from receiver.lifecycle import erase, retention
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
@@ -138,7 +138,7 @@ def do_rebuild(places: Places, answered: Callable[[int], None]) -> None:
 
 
 def do_erase(places: Places, answered: Callable[[int], None]) -> None:
-    operations.erase_id(places, "instance", OTHER)
+    erase.erase_id(places, "instance", OTHER)
     answered(-1)
 
 

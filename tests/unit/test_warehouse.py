@@ -1,6 +1,8 @@
 """The file itself: what is refused before a row is written, and for how long bodies are kept beside it."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +37,29 @@ def test_another_database_and_another_file_are_refused(tmp_path: Path) -> None:
         Warehouse(other)
     with pytest.raises(DatabaseError, match="cannot be opened"):
         Warehouse(text)
+
+
+def test_closing_a_warehouse_ends_a_question_that_would_take_for_ever(tmp_path: Path) -> None:
+    opened = Warehouse(tmp_path / "w.duckdb")
+    begun = threading.Event()
+
+    def ask() -> None:
+        with opened.reader() as con:
+            begun.set()
+            con.execute("SELECT count(*) FROM range(10_000_000_000) AS a, range(1000) AS b").fetchall()
+
+    with ThreadPoolExecutor(1) as readers:
+        asked = readers.submit(ask)
+        assert begun.wait(20)
+        opened.close()
+        with pytest.raises(duckdb.InterruptException):
+            asked.result(20)
+    with pytest.raises(duckdb.ConnectionException), opened.reader():
+        pass
+    here = Path("/proc/self/fd")
+    assert not [
+        one for one in here.iterdir() if str(one.readlink() if one.is_symlink() else "").startswith(str(tmp_path))
+    ]
 
 
 def test_bodies_are_kept_within_a_budget_and_for_some_days(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ def test_the_rollups_catch_up_within_seconds_and_at_a_start_after_a_crash(tmp_pa
         deadline = time.monotonic() + 20
         while writer.behind and time.monotonic() < deadline:
             time.sleep(0.005)
-        reader = store.warehouse.reader()
-        assert reader.execute("SELECT sum(events) FROM instance_days").fetchall() == [(6,)]
-        assert rollups.count_behind(reader) == 0
+        with store.reader() as reader:
+            assert reader.execute("SELECT sum(events) FROM instance_days").fetchall() == [(6,)]
+            assert rollups.count_behind(reader) == 0
     with open_store(places) as store:
         receive(store, [prepare(body_of(rows(2, 9)))])
         assert rollups.count_behind(store.warehouse.con) == 1

@@ -99,6 +99,17 @@ def test_nothing_is_shown_of_what_was_erased(kept: Answers) -> None:
     assert made == [0, 1]
 
 
+def test_what_was_begun_before_an_erasure_is_for_nobody_who_comes_after(kept: Answers) -> None:
+    make, made = counted(seconds=0.05)
+    after = NEW._replace(erased_at="2026-07-21 12:00:00")  # of one event: every count is as it was
+
+    async def erase() -> tuple[bytes, bytes]:
+        return await asyncio.gather(kept.get(NEW, "chart", make), kept.get(after, "chart", make))
+
+    asyncio.run(erase())
+    assert made == [0, 1]
+
+
 def test_what_is_kept_stays_within_its_budget(kept: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "BUDGET", 100)
     make, made = counted(size=40)
