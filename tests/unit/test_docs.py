@@ -64,3 +64,10 @@ def test_every_extra_that_a_document_installs_exists() -> None:
     for path in WRITTEN:
         for names in re.findall(r"(?:\.|\.whl|penpot-telemetry)\[([a-z,]+)\]", path.read_text()):
             assert set(names.split(",")) <= set(extras), path
+
+
+def test_the_extra_for_development_lists_what_the_groups_list() -> None:
+    groups = PROJECT["dependency-groups"]
+    grouped = [one for group in groups.values() for one in group if isinstance(one, str)]
+    assert sorted(grouped) == sorted(PROJECT["project"]["optional-dependencies"]["dev"])
+    assert {one["include-group"] for one in groups["dev"] if isinstance(one, dict)} == groups.keys() - {"dev"}
