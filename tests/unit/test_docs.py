@@ -44,6 +44,13 @@ def test_a_link_leads_to_a_file_of_this_project() -> None:
                 assert (path.parent / target.partition("#")[0]).exists(), f"{path}: {target}"
 
 
+def test_a_path_that_a_document_names_exists() -> None:
+    path_of_ours = re.compile(r"`((?:penpot_telemetry|receiver|tests|docs|benchmarks|notebooks|deploy)/[a-z0-9_./-]*)`")
+    for path in WRITTEN:
+        for name in path_of_ours.findall(path.read_text()):
+            assert (ROOT / name).exists(), f"{path}: {name}"
+
+
 def test_the_index_lists_every_decision_by_its_number_and_title() -> None:
     records = sorted((DOCS / "decisions").glob("0*.md"))
     assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
