@@ -70,4 +70,4 @@ EXPOSE 6070
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["/opt/receiver/bin/python", "-c", \
   "from http.client import HTTPConnection as C; c = C('127.0.0.1', 6070, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
-ENTRYPOINT ["/opt/receiver/bin/python", "-m", "receiver"]
+ENTRYPOINT ["/opt/receiver/bin/penpot-telemetry-receiver"]

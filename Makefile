@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types notebooks bench fuzz crash abuse lock clean
+.PHONY: help install demo check test lint types docs notebooks bench fuzz crash abuse lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -27,13 +28,20 @@ $(READY): pyproject.toml requirements.lock setup.py penpot_telemetry/wire/kernel
 	fi
 	@touch $(READY)
 
-demo: $(READY)  ## the whole road on the embedded database, in under a minute
+demo: $(READY)  ## the whole flow on the embedded database, in under a minute
 	@$(BIN)/python -m penpot_telemetry.run --demo
 
-test: $(READY)  ## lint, types, tests and notebooks
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: lint types  ## lint, types and unit tests, in under a minute
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests/unit
+
+test: lint types  ## everything: also the other tests, the documents and the notebooks
+	@$(MKDOCS)
 	@$(BIN)/pytest -n 2 --dist loadfile --doctest-modules tests penpot_telemetry receiver
 	@$(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 300 notebooks
+
+docs: $(READY)  ## the documents as a site in build/site, links checked
+	@$(BIN)/python -m docs.generate
+	@$(MKDOCS)
 
 notebooks: $(READY)  ## run the notebooks and keep what they print
 	@$(BIN)/python notebooks/execute.py
@@ -56,8 +64,8 @@ crash: $(READY)  ## kill sender and receiver at every point, N schedules: make c
 abuse: $(READY)  ## abuse the running receiver, SCALE times the short form: make abuse SCALE=20
 	@$(BIN)/python -m tests.abuse --scale $(or $(SCALE),20)
 
-lock: $(READY)  ## renew requirements.lock (hashes, no addresses)
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+lock: $(READY)  ## renew requirements.lock (hashes, no addresses); the newest versions: make lock UPGRADE=1
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras --group dev --python-version 3.11 $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and what the demo left
 	@rm -rf $(VENV) demo-data build *.egg-info .mypy_cache .ruff_cache .hypothesis

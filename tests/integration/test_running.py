@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "running.md").read_text()
 OTHER = UUID(int=7)
 HOME = "/var/lib/penpot-telemetry"
-PYTHON = "/opt/penpot-telemetry/bin/python"
+COMMAND = "/opt/penpot-telemetry/bin/penpot-telemetry-receiver"
 TOKEN = "a-reading-token-of-tests"  # noqa: S105  of the tests only
 OPTIONS = {"RECEIVER_WAREHOUSE", "RECEIVER_HOST", "RECEIVER_PORT"}
 
@@ -57,7 +57,8 @@ def find_line(lines: list[str], word: str) -> int:
 def play(title: str, home: Path, backup: Path) -> None:
     """The commands of a block as they stand, on other paths, with the receiver stopped."""
     kept = [line for line in shell_block(title) if not line.startswith(("systemctl", "chown"))]
-    script = "\n".join(kept).replace(HOME, str(home)).replace("/backup", str(backup)).replace(PYTHON, sys.executable)
+    script = "\n".join(kept).replace(HOME, str(home)).replace("/backup", str(backup))
+    script = script.replace(COMMAND, f"{sys.executable} -m receiver")
     line = ["bash", "-eu", "-o", "pipefail", "-c", script]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -201,7 +202,7 @@ def test_all_that_the_image_copies_is_there_and_let_through() -> None:
 
 
 def test_the_image_ends_on_sigterm_as_no_root_and_holds_no_secret() -> None:
-    assert json.loads(last("ENTRYPOINT"))[1:] == ["-m", "receiver"]
+    assert json.loads(last("ENTRYPOINT")) == ["/opt/receiver/bin/penpot-telemetry-receiver"]
     assert last("STOPSIGNAL") == "SIGTERM"
     assert int(last("USER").split(":")[0]) > 0
     settings = " ".join(rest for word, rest in instructions() if word in ("ARG", "ENV"))
@@ -265,7 +266,7 @@ def started(tmp_path: Path) -> Iterator[Running]:
     (tmp_path / unit["StateDirectory"][0]).mkdir()
     (tmp_path / unit["LoadCredential"][0].split(":")[0]).write_text(TOKEN + "\n")
     environ = read_environment(unit, state=str(tmp_path), secrets=str(tmp_path))
-    assert unit["ExecStart"] == [f"{PYTHON} -m receiver"]
+    assert unit["ExecStart"] == [COMMAND]
     with running(tmp_path, "--warehouse", environ.pop("RECEIVER_WAREHOUSE"), **environ) as receiver:
         yield receiver
 

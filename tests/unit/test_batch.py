@@ -142,6 +142,7 @@ def test_a_long_string_is_kept_up_to_a_cap_and_says_so() -> None:
     assert sum(len(bad.event) for bad in columns.bad) < 500_000 + 100 * 200
 
 
+@pytest.mark.slow
 def test_a_whole_page_of_a_penpot_whose_events_are_all_bad_is_kept_event_by_event() -> None:
     text = json.loads((DATA / "penpot-batch-1.payload.json").read_text())["events"]
     events = fressian.loads(blob.decode_str(text))
@@ -177,6 +178,7 @@ def test_keys_that_a_bad_event_has_put_into_the_cache_are_known_to_the_next() ->
         assert columns.props[-1] == '{"fresh":2}'
 
 
+@pytest.mark.slow
 def test_one_event_that_takes_all_memory_leaves_it_to_the_next() -> None:
     rich = FULL | {PROPS: {Keyword("a"): [[]] * 20_000}}  # 5 MiB each: two of them are over the cap together
     columns = batch.read_columns(fressian.dumps([rich] * 6), Limits())

@@ -41,6 +41,7 @@ def test_steps_joined_are_the_bytes_that_the_reference_wrote(data: bytes) -> Non
     assert loads(joined) == loads(data) or repr(loads(joined)) == repr(loads(data))
 
 
+@pytest.mark.slow
 def test_a_whole_batch_is_explained_without_a_gap() -> None:
     body = json.loads((DATA / "penpot-batch-1.payload.json").read_text())
     data = blob.decode_str(body["events"])

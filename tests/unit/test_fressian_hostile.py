@@ -329,6 +329,7 @@ def test_a_hostile_message_takes_next_to_nothing(data: bytes) -> None:
 
 @needs_proc
 @pytest.mark.parametrize("item", ["e4", "ed01fd", "c0e60101", "c1e4", "c8f80123456789abcdef", "efdb4100", "00", "ed"])
+@pytest.mark.slow
 def test_small_values_in_great_number_stay_under_the_cap(item: str) -> None:
     """The estimate of what a value weighs is an estimate: half as much again is the most it may be wrong."""
     data = b"\xed" + bytes.fromhex(item) * (16 * MIB // (len(item) // 2))

@@ -313,6 +313,7 @@ def test_chunks_hold_every_recorded_event_once() -> None:
     assert rows == [(p.instance.id, p.version, row.name) for p in fleet.plans() for row in fleet.rows(p)]
 
 
+@pytest.mark.slow
 def test_memory_grows_with_people_and_not_with_events() -> None:
     # About 600,000 events pass after the first reading; held, they would need more than a hundred megabytes.
     script = """

@@ -51,6 +51,7 @@ def features(names: list[str]) -> pl.DataFrame:
     return frame.with_columns(is_open=pl.lit(value=False), suppressed=pl.lit(value=False))
 
 
+@pytest.mark.slow
 def test_nasty_names_are_drawn_and_what_fails_is_not_tried_again() -> None:
     async def run() -> tuple[bytes, bool]:
         pen = Pen()
@@ -72,6 +73,7 @@ def test_nasty_names_are_drawn_and_what_fails_is_not_tried_again() -> None:
     assert was_idle
 
 
+@pytest.mark.slow
 def test_quarantine_show_gives_a_pipe_the_bytes_and_a_terminal_no_commands() -> None:
     program = "import sys; from receiver.cli.main import show_body; show_body(b'a\\x1b[2Jb')"
     piped = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
