@@ -18,7 +18,9 @@ def extensions() -> list[object]:
         from mypyc.build import mypycify  # noqa: PLC0415  only for this
     except ImportError:
         return []
-    found = mypycify(["--follow-imports=silent", KERNEL], opt_level="3")  # the build has not all that the package imports
+    found = mypycify(
+        ["--follow-imports=silent", KERNEL], opt_level="3"
+    )  # the build has not all that the package imports
     for extension in found:
         extension.optional = True
     return list(found)

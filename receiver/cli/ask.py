@@ -43,6 +43,14 @@ SHARES = ("share", "retention", "coverage", "stickiness", "survival", "churn")
 @click.option("--version", metavar="VERSION", help="Only this version of Penpot, e.g. 2.18.0.")
 @click.option("--threshold", type=int, metavar="N", help="Hide numbers below this. [default: 5; 1 hides nothing]")
 @click.option(
+    "--vouch-days",
+    type=int,
+    metavar="N",
+    envvar="RECEIVER_VOUCH_DAYS",
+    show_envvar=True,
+    help="Leave out Penpots that were heard on fewer days. [default: nobody]",
+)
+@click.option(
     "--chart",
     "chart",
     is_flag=False,

@@ -1,7 +1,8 @@
 """The dashboard's routes: a request is read, its questions are asked, a page or a file goes out.
 
 What a reader may narrow is bounded by what the operator hides: the threshold can be raised and not lowered, a version
-must be one of those that enough instances run, and one instance can be asked for only where nothing is hidden at all.
+must be one of those that enough instances run, unvouched instances can be taken in only when they are enough, and one
+instance can be asked for only where nothing is hidden at all.
 """
 
 import asyncio
@@ -38,13 +39,15 @@ WIDE, NARROW = 620, 340
 LONGEST_VERSION = 250
 BUSY_SECONDS = 5
 
-PARAMETERS = ("first_day", "last_day", "version", "instance", "threshold")
+PARAMETERS = ("first_day", "last_day", "version", "instance", "threshold", "vouch_days")
 
 HELD = "SELECT min(day), max(day) FROM instance_days, as_of WHERE day BETWEEN epoch AND today"
 
 COUNT_ON_VERSION = """
 SELECT count(DISTINCT instance_id) FROM instance_days WHERE in_range(day) AND version = getvariable('version')
 """
+
+COUNT_UNVOUCHED = "SELECT coalesce(len(unvouched_on(?)), 0)"
 
 
 class ReaderError(Exception):
@@ -57,11 +60,15 @@ class ReaderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """What the routes share while the server runs. Fewer than `threshold` are never shown."""
+    """What the routes share while the server runs. Fewer than `threshold` are never shown.
+
+    Instances that were heard on fewer days than `vouch_days` are left out unless a reader asks for all.
+    """
 
     answers: Answers
     pen: Pen
     threshold: int
+    vouch_days: int
 
     async def close(self) -> None:
         """Let the pen and the threads go."""
@@ -70,10 +77,10 @@ class Dashboard:
 
 
 def open_dashboard(
-    reader: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]], threshold: int
+    reader: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]], threshold: int, vouch_days: int
 ) -> Dashboard:
     """A dashboard over a warehouse; `reader` gives a connection of its own to each thread."""
-    return Dashboard(Answers(reader), Pen(), threshold)
+    return Dashboard(Answers(reader), Pen(), threshold, vouch_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,7 @@ def form(reading: Reading, versions: pl.DataFrame) -> render.Form:
     names = versions.filter(~pl.col("suppressed") & (pl.col("version") != "(rare)"))["version"].to_list()[::-1]
     if asked.version is not None and asked.version not in names:
         names.append(asked.version)
-    return render.Form(asked, names, may_name_instance=threshold_of(reading) == 1)
+    return render.Form(asked, names, reading.board.vouch_days, may_name_instance=threshold_of(reading) == 1)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -191,6 +198,7 @@ async def as_json(request: Request, reading: Reading, card: Card) -> Response:
         "asks": card.question,
         "denominator": card.denominator,
         "threshold": threshold_of(reading),
+        "vouch_days": reading.asked.vouch_days,
         "columns": dict(card.columns),
         "rows": frame.to_dicts(),
     }
@@ -239,7 +247,11 @@ async def read(request: Request) -> Reading:
         raise ReaderError(400, f"one can ask for {', '.join(PARAMETERS)} and for nothing else")
     given = {name: request.query_params.get(name) for name in PARAMETERS}
     asked = read_asked(**given)
-    asked = replace(asked, threshold=max(asked.threshold or board.threshold, board.threshold))
+    asked = replace(
+        asked,
+        threshold=max(asked.threshold or board.threshold, board.threshold),
+        vouch_days=board.vouch_days if asked.vouch_days is None else asked.vouch_days,
+    )
     if asked.instance is not None and asked.threshold != 1:
         raise ReaderError(
             400,
@@ -249,6 +261,8 @@ async def read(request: Request) -> Reading:
     reading = Reading(board, await board.answers.mark(), asked)
     if asked.version is not None:
         await require_version(reading, asked.version)
+    if asked.vouch_days != board.vouch_days and asked.threshold != 1:
+        await require_unvouched(reading)
     return reading
 
 
@@ -263,6 +277,21 @@ async def require_version(reading: Reading, version: str) -> None:
     too_long = len(version) > LONGEST_VERSION
     if too_long or await reading.board.answers.rows(reading.mark, ("on", reading.asked), count) < threshold_of(reading):
         raise ReaderError(400, f"fewer than {threshold_of(reading)} instances sent under this version on these days")
+
+
+async def require_unvouched(reading: Reading) -> None:
+    """Refuse to take in the unvouched instances while they are too few: two answers would differ by these alone."""
+    if reading.asked.vouch_days != 0:
+        raise ReaderError(400, "vouch_days is 0, for all instances, or left out")
+
+    def count(con: duckdb.DuckDBPyConnection) -> int:
+        (found,) = con.execute(COUNT_UNVOUCHED, [reading.board.vouch_days]).fetchall()
+        return int(found[0])
+
+    if 0 < await reading.board.answers.rows(reading.mark, "unvouched", count) < threshold_of(reading):
+        raise ReaderError(
+            400, f"fewer than {threshold_of(reading)} instances are left out, so that there is no answer with them"
+        )
 
 
 async def held_days(reading: Reading) -> tuple[date, date] | None:

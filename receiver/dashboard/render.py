@@ -66,10 +66,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The filters as they stand, and the versions that may be asked for."""
+    """The filters as they stand, the versions that may be asked for, and the days that usually vouch for a Penpot."""
 
     asked: Asked
     versions: list[str]
+    vouch_days: int
     may_name_instance: bool
 
 

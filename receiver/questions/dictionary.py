@@ -41,7 +41,8 @@ import polars as pl
 class Questions(ABC):
     """One method a question. Days are inclusive, as `date` or YYYY-MM-DD; by default the last 90 days.
 
-    `instance` and `version` narrow the answer; cells under `threshold` (5) are NULL, 1 hides nothing.
+    `instance` and `version` narrow the answer; cells under `threshold` (5) are NULL, 1 hides nothing. `vouch_days=3`
+    leaves out instances that this receiver heard on fewer than three days; by default nobody is left out.
     """
 
     @abstractmethod
@@ -54,6 +55,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """The answer to a question."""
 '''
@@ -67,6 +69,7 @@ METHOD = '''
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """{doc}
         """
@@ -77,6 +80,7 @@ METHOD = '''
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 '''
 
@@ -185,8 +189,14 @@ def questions_part() -> Iterator[str]:
     yield ""
     yield "Each is one file, `receiver/questions/sql/NAME.sql`, to be pasted into a DuckDB shell as it is, asked with"
     yield "`python -m receiver ask NAME`, or called as a method of `receiver.open_warehouse(path)`. All take"
-    yield "`first_day` and `last_day` (inclusive, by default the last 90 days), `instance`, `version` and `threshold`"
-    yield "(5). In a shell these are variables: `SET VARIABLE first_day = DATE '2026-03-01'`."
+    yield "`first_day` and `last_day` (inclusive, by default the last 90 days), `instance`, `version`, `threshold` (5)"
+    yield "and `vouch_days`. In a shell these are variables: `SET VARIABLE first_day = DATE '2026-03-01'`, and for the"
+    yield "last one `SET VARIABLE unvouched = unvouched_on(3)`."
+    yield ""
+    yield "Anybody can invent a Penpot. `vouch_days = 3` leaves out the *unvouched* instances: those whose batches came"
+    yield "on fewer than three days of this receiver's clock (or, in its first days, on fewer than it has had batches)."
+    yield "By default nobody is left out, since an instance that came once and went is an answer too: with `vouch_days`"
+    yield "survival and churn are those of instances that stayed so long. Refused bodies are counted whoever sent them."
     yield ""
     yield "Hidden cells are NULL with `suppressed` set; zero is shown. What is hidden cannot be had by subtraction"
     yield "within one answer where its cells add up. It may be had from two answers whose days or filters differ by a"

@@ -10,7 +10,8 @@ import polars as pl
 class Questions(ABC):
     """One method a question. Days are inclusive, as `date` or YYYY-MM-DD; by default the last 90 days.
 
-    `instance` and `version` narrow the answer; cells under `threshold` (5) are NULL, 1 hides nothing.
+    `instance` and `version` narrow the answer; cells under `threshold` (5) are NULL, 1 hides nothing. `vouch_days=3`
+    leaves out instances that this receiver heard on fewer than three days; by default nobody is left out.
     """
 
     @abstractmethod
@@ -23,6 +24,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """The answer to a question."""
 
@@ -34,6 +36,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How many Penpots were in use, by day, by week and by four weeks?
 
@@ -69,6 +72,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def active_profiles(
@@ -79,6 +83,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How many people used Penpot, by day, by week and by four weeks?
 
@@ -115,6 +120,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def concentration(
@@ -125,6 +131,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How unequal are Penpots: how large is a large one, and how much is on the largest?
 
@@ -166,6 +173,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def duplicates(
@@ -176,6 +184,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How much was sent more than once, and how much of it could have been counted twice?
 
@@ -217,6 +226,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def feature_first_use(
@@ -227,6 +237,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How soon does somebody new use each feature for the first time?
 
@@ -271,6 +282,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def feature_usage(
@@ -281,6 +293,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which features are used by how many Penpots and how many people?
 
@@ -322,6 +335,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def instance_lifecycle(
@@ -332,6 +346,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Week by week, how many Penpots appear, come back, or fall silent?
 
@@ -374,6 +389,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def instance_sizes(
@@ -384,6 +400,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How many Penpots are small, how many large, and where are the people?
 
@@ -426,6 +443,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def instance_survival(
@@ -436,6 +454,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Of the Penpots that appeared, what share is still there after so many days?
 
@@ -475,6 +494,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def lateness(
@@ -485,6 +505,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How many days after a day have its events arrived?
 
@@ -524,6 +545,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def locales(
@@ -534,6 +556,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """In which languages do people use Penpot?
 
@@ -570,6 +593,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def overview(
@@ -580,6 +604,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """What is in this warehouse, how far does it reach, and how fresh is it?
 
@@ -621,6 +646,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def platforms(
@@ -631,6 +657,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which browsers and operating systems do people use?
 
@@ -668,6 +695,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def profile_lifecycle(
@@ -678,6 +706,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Of the people of a week, who is new, who was there the week before, who came back, and who stayed away?
 
@@ -718,6 +747,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def quarantined(
@@ -728,6 +758,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """What could not be loaded, and why?
 
@@ -763,6 +794,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def screens(
@@ -773,6 +805,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How wide are people's screens?
 
@@ -809,6 +842,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def sender_loss(
@@ -819,6 +853,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How many events did senders lose before they could send them?
 
@@ -859,6 +894,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def sequence_gaps(
@@ -869,6 +905,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which batches were sent, by their numbers, and never arrived?
 
@@ -907,6 +944,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def stickiness(
@@ -917,6 +955,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How much of the month's people come on an average day?
 
@@ -953,6 +992,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def suspect_ids(
@@ -963,6 +1003,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which instance ids may be one Penpot under a new id, or two machines under one?
 
@@ -1002,6 +1043,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def unknown_keys(
@@ -1012,6 +1054,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How much did senders send that nobody has agreed to keep?
 
@@ -1048,6 +1091,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def unknown_names(
@@ -1058,6 +1102,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which kinds of events are new, or not of the form that they should have?
 
@@ -1099,6 +1144,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def upgrade_lag(
@@ -1109,6 +1155,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """How long after a release appeared do Penpots run it, or a later one?
 
@@ -1151,6 +1198,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def version_adoption(
@@ -1161,6 +1209,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which versions run on how many Penpots, and for how many people, day by day?
 
@@ -1202,6 +1251,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def versions_seen(
@@ -1212,6 +1262,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Which versions were heard of, from when to when, on how many Penpots?
 
@@ -1250,6 +1301,7 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
 
     def weekly_cohorts(
@@ -1260,6 +1312,7 @@ class Questions(ABC):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """Of the people who first came in one week, how many come again 1, 2, 3 … weeks later?
 
@@ -1299,4 +1352,5 @@ class Questions(ABC):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )

@@ -64,9 +64,10 @@ class OpenWarehouse(Questions):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> pl.DataFrame:
         """The answer to any question by name; the methods do the same with completion. Raises QuestionError."""
-        return answer(self._con, question, read_asked(first_day, last_day, instance, version, threshold))
+        return answer(self._con, question, read_asked(first_day, last_day, instance, version, threshold, vouch_days))
 
     def chart(  # noqa: PLR0913  likewise
         self,
@@ -77,6 +78,7 @@ class OpenWarehouse(Questions):
         instance: UUID | str | None = None,
         version: str | None = None,
         threshold: int | None = None,
+        vouch_days: int | None = None,
     ) -> "alt.Chart":
         """The answer as an Altair chart: open days apart from closed ones, denominators below the title."""
         from receiver.questions.charts import draw  # noqa: PLC0415  altair is an extra, and slow to load
@@ -88,6 +90,7 @@ class OpenWarehouse(Questions):
             instance=instance,
             version=version,
             threshold=threshold,
+            vouch_days=vouch_days,
         )
         return draw(find_card(question), frame)
 

@@ -17,21 +17,26 @@ from receiver.questions.cards import QuestionError, find_card
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a question is asked for. Days are inclusive; None: the last 90 days, all instances, all versions, 5."""
+    """What a question is asked for. Days are inclusive; None: the last 90 days, all instances, all versions, 5.
+
+    `vouch_days` leaves out instances that were heard on fewer days of receipt; None, 0 and 1 leave out nobody.
+    """
 
     first_day: date | None = None
     last_day: date | None = None
     instance: UUID | None = None
     version: str | None = None
     threshold: int | None = None
+    vouch_days: int | None = None
 
 
-def read_asked(
+def read_asked(  # noqa: PLR0913, PLR0917  what a question can be asked for
     first_day: date | str | None = None,
     last_day: date | str | None = None,
     instance: UUID | str | None = None,
     version: str | None = None,
     threshold: int | str | None = None,
+    vouch_days: int | str | None = None,
 ) -> Asked:
     """The same from texts, as a query string or a command line has them. Raises QuestionError, naming the value."""
     first, last = read_day("first_day", first_day), read_day("last_day", last_day)
@@ -41,13 +46,21 @@ def read_asked(
         asked_instance = None if instance in {None, ""} else UUID(str(instance))
     except ValueError:
         raise QuestionError("instance is not an id like 6f9c1a52-0b1e-4c7e-9d57-3a1f0e5b2c44") from None
-    try:
-        asked_threshold = None if threshold in {None, ""} else int(str(threshold))
-    except ValueError:
-        raise QuestionError("threshold is not a whole number") from None
+    asked_threshold = read_number("threshold", threshold)
     if asked_threshold is not None and not 1 <= asked_threshold <= 1_000_000:  # noqa: PLR2004  nobody hides a million
         raise QuestionError("threshold is not between 1, which hides nothing, and 1000000")
-    return Asked(first, last, asked_instance, version or None, asked_threshold)
+    days = read_number("vouch_days", vouch_days)
+    if days is not None and not 0 <= days <= 3650:  # noqa: PLR2004  ten years
+        raise QuestionError("vouch_days is not between 0, which leaves nobody out, and 3650")
+    return Asked(first, last, asked_instance, version or None, asked_threshold, days)
+
+
+def read_number(name: str, value: int | str | None) -> int | None:
+    """A whole number as itself or as text."""
+    try:
+        return None if value in {None, ""} else int(str(value))
+    except ValueError:
+        raise QuestionError(f"{name} is not a whole number") from None
 
 
 def read_day(name: str, value: date | str | None) -> date | None:
@@ -77,7 +90,10 @@ def answer(con: duckdb.DuckDBPyConnection, question: str, asked: Asked = Asked()
 
 
 def bind(cursor: duckdb.DuckDBPyConnection, asked: Asked) -> None:
-    """Set the variables of a session. Days that were left open are looked up first: a scan skips what lies outside."""
+    """Set the variables of a session. Days that were left open are looked up first: a scan skips what lies outside.
+
+    So is who is left out: the questions read this list many times.
+    """
     values = {
         "first_day": asked.first_day,
         "last_day": asked.last_day,
@@ -88,6 +104,8 @@ def bind(cursor: duckdb.DuckDBPyConnection, asked: Asked) -> None:
     for name, value in values.items():
         if value is not None:
             set_variable(cursor, name, value)
+    if asked.vouch_days is not None:
+        cursor.execute("SET VARIABLE unvouched = unvouched_on(?)", [asked.vouch_days])
     if asked.first_day is None or asked.last_day is None:
         days = cursor.execute("SELECT from_day(), to_day()").fetchall()[0]
         for name, day in zip(("first_day", "last_day"), days, strict=True):

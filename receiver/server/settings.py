@@ -18,7 +18,7 @@ class Settings:
     them that are decoded or being written, and `body_budget` the bytes of bodies in memory, half-read ones included.
     `body_seconds` is what the head of a request may take, and then its body once more. `instance_rate` and `body_rate`
     are by minute, of one instance and of all senders together. Numbers of fewer instances or profiles than `threshold`
-    are on no page.
+    are on no page, nor are those of instances that were heard on fewer days than `vouch_days`.
     """
 
     places: Places
@@ -34,6 +34,7 @@ class Settings:
     body_rate: int = 12_000
     shutdown_seconds: float = 20.0
     threshold: int = 5
+    vouch_days: int = 3
     require_signatures: bool = False
     snapshot_minutes: int | None = 60
     access: Access = field(default_factory=Access)
@@ -60,6 +61,7 @@ VARIABLES = {
     "RECEIVER_INSTANCE_BATCHES_PER_MINUTE": "batches of one instance in a minute, 429 beyond (600)",
     "RECEIVER_BODIES_PER_MINUTE": "bodies of all senders in a minute, 429 beyond (12000)",
     "RECEIVER_THRESHOLD": "the dashboard hides numbers of fewer instances or profiles; 1 hides nothing (5)",
+    "RECEIVER_VOUCH_DAYS": "the dashboard leaves out Penpots that were heard on fewer days; 0: nobody (3)",
     "RECEIVER_SHUTDOWN_SECONDS": "how long SIGTERM waits for what was accepted (20)",
 }
 """The variables beside those of the options, with what they mean."""
@@ -109,6 +111,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         body_rate=whole("RECEIVER_BODIES_PER_MINUTE", 12_000),
         shutdown_seconds=whole("RECEIVER_SHUTDOWN_SECONDS", 20),
         threshold=whole("RECEIVER_THRESHOLD", 5),
+        vouch_days=whole("RECEIVER_VOUCH_DAYS", 3, least=0),
         require_signatures=yes("RECEIVER_REQUIRE_SIGNATURES"),
         snapshot_minutes=whole("RECEIVER_SNAPSHOT_MINUTES", 60, least=0) or None,
         access=read_access(environ),

@@ -86,6 +86,21 @@ class World:
     last: date | None = None
     instance: UUID | None = None
     version: str | None = None
+    vouch_days: int | None = None
+
+    @cached_property
+    def unvouched(self) -> set[UUID]:
+        """Instances whose batches came on too few days; nobody can be asked for more days than there were."""
+        wanted = min(self.vouch_days or 0, len({b.received_on for b in self.batches}))
+        came: dict[UUID, set[date]] = defaultdict(set)
+        for b in self.batches:
+            came[b.instance].add(b.received_on)
+        return {instance for instance, days in came.items() if len(days) < wanted}
+
+    @cached_property
+    def heard(self) -> list[Batch]:
+        """The batches of the instances that are not left out."""
+        return [b for b in self.batches if b.instance not in self.unvouched]
 
     @cached_property
     def seen(self) -> list[Seen]:
@@ -95,7 +110,7 @@ class World:
             )
             for no, b in enumerate(self.batches, 1)
             for e in b.events
-            if e.day is not None
+            if e.day is not None and b.instance not in self.unvouched
         ]
 
     @cached_property
@@ -164,7 +179,7 @@ class World:
     def picked_batches(self, *, version: bool = True) -> list[Batch]:
         return [
             b
-            for b in self.batches
+            for b in self.heard
             if self.in_range(b.received_on)
             and self.instance in {None, b.instance}
             and (not version or self.version in {None, b.version})
@@ -645,7 +660,7 @@ def lateness(world: World) -> list[Row]:
 
 def sequence_gaps(world: World) -> list[Row]:
     numbered: dict[tuple[UUID, int], list[Batch]] = defaultdict(list)
-    for b in world.batches:
+    for b in world.heard:
         if b.seq is not None and world.instance in {None, b.instance}:
             numbered[b.instance, b.seq].append(b)
     found: dict[date, list[tuple[UUID, int]]] = defaultdict(list)
@@ -715,7 +730,7 @@ def sender_loss(world: World) -> list[Row]:
     losses: dict[date, dict[UUID, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     received: dict[date, int] = defaultdict(int)
     in_order = sorted(
-        (b for b in world.batches if b.totals),
+        (b for b in world.heard if b.totals),
         key=lambda b: (b.instance, b.seq is None, b.seq or 0, (b.totals or (0,))[0], b.received_on),
     )
     for b in in_order:
@@ -823,7 +838,7 @@ def versions_seen(world: World) -> list[Row]:
 def suspect_ids(world: World) -> list[Row]:
     assert world.epoch is not None
     of_profile: dict[UUID, set[UUID]] = defaultdict(set)
-    for b in world.batches:
+    for b in world.heard:
         of_profile[b.instance] |= {e.profile for e in b.events if e.profile != NOBODY}
     inside = [s for s in world.seen if world.epoch <= s.day <= world.today]
     spans = {
@@ -836,8 +851,8 @@ def suspect_ids(world: World) -> list[Row]:
         if shared and (spans[old][0], old) < (spans[new][0], new):
             kind = "reset" if spans[old][1] <= spans[new][0] + DAY else "copied"
             hints.append((kind, old, new, spans[new][0], "shared-profiles", shared))
-    for instance in {b.instance for b in world.batches}:
-        mine = [b for b in world.batches if b.instance == instance]
+    for instance in {b.instance for b in world.heard}:
+        mine = [b for b in world.heard if b.instance == instance]
         seqs: dict[int, list[Batch]] = defaultdict(list)
         for b in mine:
             if b.seq is not None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from receiver.questions.cards import all_cards
@@ -16,7 +16,7 @@ from receiver.questions.run import Asked, answer
 from receiver.storage import rollups
 from tests.property.filled import create_warehouse, fill
 from tests.property.reference import ANSWERS, DAY, MONDAY, NOBODY, Batch, Event, Row, World, coverage_of
-from tests.property.worlds import VERSIONS, worlds
+from tests.property.worlds import VERSIONS, batches, worlds
 
 EXAMPLES = 4  # of worlds that are worth it: a longer run found nothing more
 FEWER = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -43,7 +43,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def asked_of(world: World, threshold: int = 1) -> Asked:
-    return Asked(world.first, world.last, world.instance, world.version, threshold)
+    return Asked(world.first, world.last, world.instance, world.version, threshold, world.vouch_days)
 
 
 def keyed(name: str, rows: list[Row]) -> dict[tuple[object, ...], Row]:
@@ -271,3 +271,63 @@ def test_a_few_events_of_a_wrong_clock_do_not_begin_the_data(con: duckdb.DuckDBP
 def test_where_nothing_is_held_a_question_has_no_days_without_end(con: duckdb.DuckDBPyConnection) -> None:
     fill(con, World(()))
     assert answer(con, "active_profiles", Asked(date(1, 1, 1), date(9999, 12, 31))).height <= 1
+
+
+STRANGERS = [UUID(int=(1 << 111) + n) for n in range(3)]
+
+
+@st.composite
+def invented(draw: st.DrawFn, honest: World) -> tuple[Batch, ...]:
+    """Batches of strangers: under ids of their own, with anybody's profiles, on the first two days that there were."""
+    two_days = sorted({b.received_on for b in honest.batches})[:2]
+    sent = draw(st.lists(batches(), min_size=3, max_size=6))
+    return tuple(
+        replace(b, instance=draw(st.sampled_from(STRANGERS)), received_on=draw(st.sampled_from(two_days))) for b in sent
+    )
+
+
+OF_EACH_TABLE = (
+    "active_instances",
+    "weekly_cohorts",
+    "platforms",
+    "feature_usage",
+    "lateness",
+    "sender_loss",
+    "suspect_ids",
+    "overview",
+)
+
+
+@settings(parent=FEWER, max_examples=2)
+@given(world=worlds(), data=st.data())
+def test_invented_penpots_move_no_answer_that_leaves_out_the_unvouched(
+    con: duckdb.DuckDBPyConnection, world: World, data: st.DataObject
+) -> None:
+    """Every column, open days and coverage too, is what it was before the strangers came."""
+    world = replace(world, vouch_days=3)
+    assume(len({b.received_on for b in world.batches}) > 3)
+    fill(con, world)
+    before = {name: answer(con, name, asked_of(world, 2)) for name in OF_EACH_TABLE}
+    fill(con, replace(world, batches=(*world.batches, *data.draw(invented(world)))))
+    for name, frame in before.items():
+        assert answer(con, name, asked_of(world, 2)).equals(frame), name
+
+
+def test_a_receiver_in_its_first_days_leaves_out_only_those_heard_on_fewer_days_than_it_was(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    """Written by hand: one Penpot on both days, another on the second only."""
+    event = (Event(MONDAY, "navigate", UUID(int=1)),)
+    old, new = UUID(int=1 << 100), UUID(int=1 << 101)
+    first = (Batch(old, "2.9.0", MONDAY, event),)
+    second = (Batch(old, "2.9.0", MONDAY + DAY, event), Batch(new, "2.9.0", MONDAY + DAY, event))
+    for sent, vouch_days, instances in (
+        (first, 3, 1),
+        (first + second, 3, 1),
+        (first + second, 0, 2),
+        (first + second, 1, 2),
+        (first + second, None, 2),
+    ):
+        fill(con, World(sent))
+        found = answer(con, "overview", Asked(threshold=1, vouch_days=vouch_days))
+        assert found["instances"].item() == instances, vouch_days

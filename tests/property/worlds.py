@@ -71,4 +71,5 @@ def worlds(draw: st.DrawFn) -> World:
         last=MONDAY + (span[0] + span[1]) * DAY if span else None,
         instance=draw(st.sampled_from([None, None, None, *INSTANCES[:2]])),
         version=draw(st.sampled_from([None, None, None, *VERSIONS[:2]])),
+        vouch_days=draw(st.sampled_from([None, None, 1, 3, 5])),
     )

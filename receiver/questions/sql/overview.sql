@@ -41,7 +41,7 @@ WITH events_of AS (
     FROM batches
     WHERE in_range(received_at::DATE) AND picked(instance_id, version)
 ), refused_of AS (
-    SELECT count(*) AS refused FROM quarantine WHERE in_range(received_at::DATE) AND picked_instance(instance_id)
+    SELECT count(*) AS refused FROM quarantine WHERE in_range(received_at::DATE) AND asked_instance(instance_id)
 )
 SELECT from_day() AS first_day,
        to_day() AS last_day,

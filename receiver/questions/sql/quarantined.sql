@@ -33,7 +33,7 @@ WITH loaded AS (
     SELECT received_at::DATE AS day, reason, count(*) AS bodies, sum(repeats)::BIGINT AS repeats,
            sum(size)::BIGINT AS bytes
     FROM quarantine
-    WHERE in_range(received_at::DATE) AND picked_instance(instance_id)
+    WHERE in_range(received_at::DATE) AND asked_instance(instance_id)
     GROUP BY ALL
 )
 SELECT day,

@@ -26,7 +26,7 @@
 --   is_open: the sign is from open days
 --   suppressed: always false
 WITH people AS (
-    SELECT profile_id, instance_id FROM profile_days GROUP BY ALL
+    SELECT profile_id, instance_id FROM profile_days WHERE vouched(instance_id) GROUP BY ALL
 ), shared AS (
     SELECT a.instance_id AS one, b.instance_id AS other, count(*) AS signs
     FROM people a JOIN people b USING (profile_id)
@@ -35,7 +35,7 @@ WITH people AS (
 ), spans AS (
     SELECT instance_id, min(day) AS first_day, max(day) AS last_day
     FROM instance_days, as_of
-    WHERE day BETWEEN epoch AND today
+    WHERE day BETWEEN epoch AND today AND vouched(instance_id)
     GROUP BY ALL
 ), pairs AS (
     SELECT one, other, signs, newer.first_day AS since, older.last_day <= newer.first_day + 1 AS is_reset
@@ -48,11 +48,12 @@ WITH people AS (
            version_rank(version) < lag(version_rank(version)) OVER arrivals AS fell_back,
            recorded < lag(recorded) OVER arrivals AS totals_fell
     FROM batches
+    WHERE vouched(instance_id)
     WINDOW arrivals AS (PARTITION BY instance_id ORDER BY received_at, batch_no)
 ), twice AS (
     SELECT instance_id, batch_seq, max(received_at)::DATE AS day
     FROM batches
-    WHERE batch_seq IS NOT NULL
+    WHERE batch_seq IS NOT NULL AND vouched(instance_id)
     GROUP BY ALL
     HAVING count(DISTINCT batch_id) > 1
 ), hints AS (
@@ -80,5 +81,5 @@ SELECT kind,
        false AS suppressed
 FROM hints h
 LEFT JOIN (SELECT instance_id, count(*) AS profiles FROM people GROUP BY ALL) p USING (instance_id), coverage_of_range, as_of
-WHERE in_range(since) AND (picked_instance(h.instance_id) OR picked_instance(other_id))
+WHERE in_range(since) AND (asked_instance(h.instance_id) OR asked_instance(other_id))
 ORDER BY kind, signs DESC, h.instance_id, other_id, sign;

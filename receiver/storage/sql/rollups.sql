@@ -36,16 +36,32 @@ CREATE TABLE IF NOT EXISTS platform_days (
 );
 
 -- What a question is asked for. A shell sets these before it asks, `SET VARIABLE first_day = DATE '2026-03-01'`, and
--- `RESET VARIABLE first_day` takes one back: first_day, last_day (both inclusive), instance, version, threshold.
+-- `RESET VARIABLE first_day` takes one back: first_day, last_day (both inclusive), instance, version, threshold,
+-- unvouched (a list of instances that are left out, as unvouched_on(days) gives it).
 
--- A row of the instance and of the version that were asked for.
-CREATE OR REPLACE MACRO picked_instance(instance_id) AS
-    getvariable('instance') IS NULL OR instance_id = getvariable('instance')::UUID;
+-- Instances whose loaded batches came on fewer days, of this receiver's clock, than are asked for; or, while the receiver
+-- itself has had batches on fewer days than that, on fewer than it had: `SET VARIABLE unvouched = unvouched_on(3)`.
+CREATE OR REPLACE MACRO unvouched_on(days) AS (
+    SELECT list(instance_id ORDER BY instance_id) FROM (
+        SELECT instance_id
+        FROM batches
+        GROUP BY instance_id
+        HAVING count(DISTINCT received_at::DATE) < least(days, (SELECT count(DISTINCT received_at::DATE) FROM batches))
+    )
+);
+
+CREATE OR REPLACE MACRO vouched(id) AS id NOT IN (SELECT unnest(getvariable('unvouched')::UUID[]));
+
+-- A row of the instance and of the version that were asked for; of no unvouched instance, when they are to be left out.
+CREATE OR REPLACE MACRO asked_instance(id) AS
+    getvariable('instance') IS NULL OR id = getvariable('instance')::UUID;
+
+CREATE OR REPLACE MACRO picked_instance(id) AS asked_instance(id) AND vouched(id);
 
 CREATE OR REPLACE MACRO picked_version(version) AS
     getvariable('version') IS NULL OR version = getvariable('version')::VARCHAR;
 
-CREATE OR REPLACE MACRO picked(instance_id, version) AS picked_instance(instance_id) AND picked_version(version);
+CREATE OR REPLACE MACRO picked(id, version) AS picked_instance(id) AND picked_version(version);
 
 -- Fewer distinct instances or profiles than this are not shown.
 CREATE OR REPLACE MACRO threshold() AS greatest(1, coalesce(getvariable('threshold')::BIGINT, 5));
@@ -85,12 +101,12 @@ WITH newest AS (
 ), delays AS (
     SELECT min(received_on) - day AS days
     FROM instance_days, newest
-    WHERE day BETWEEN today - 104 AND today - 15
+    WHERE day BETWEEN today - 104 AND today - 15 AND vouched(instance_id)
     GROUP BY instance_id, day
 ), volumes AS (
     SELECT day, sum(events) AS events
     FROM instance_days, newest
-    WHERE day BETWEEN first_received - 365 AND today
+    WHERE day BETWEEN first_received - 365 AND today AND vouched(instance_id)
     GROUP BY day
 ), below AS (
     SELECT day, events, sum(events) OVER (ORDER BY events) AS up_to, sum(events) OVER () AS total FROM volumes
