@@ -27,7 +27,7 @@ from penpot_telemetry.errors import DatabaseError, DecodeError
 from penpot_telemetry.wire import batch, payload, signature
 from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword
-from receiver.cli.main import find_account
+from receiver.cli.account import find_account
 from receiver.intake.commit import receive
 from receiver.intake.operations import unpin
 from receiver.intake.prepare import prepare

@@ -21,7 +21,9 @@ from uuid import UUID
 import duckdb
 
 from penpot_telemetry.errors import TelemetryError
-from receiver.cli import main as cli
+from receiver.cli import account as cli_account
+from receiver.cli.client import open_to_read
+from receiver.cli.options import explain
 from receiver.copies import snapshot
 from receiver.intake import commit, decide
 from receiver.intake.commit import receive
@@ -90,9 +92,9 @@ def survey(folder: str, resend: list[int] | None = None) -> dict[str, Any]:
             again.append(receipt.status)
         con = store.warehouse.con
         found = look(con) | {"again": again, "damaged": store.found.damaged_bytes + store.found.lost_bytes}
-    checks = cli.check_journal(places)
-    with closing(cli.open_to_read(places.warehouse)) as con:
-        checks.append(cli.landfill_check(con, places))
+    checks = cli_account.check_journal(places)
+    with closing(open_to_read(places.warehouse)) as con:
+        checks.append(cli_account.landfill_check(con, places))
     return found | {"faults": [check.name for check in checks if not check.holds]}
 
 
@@ -221,7 +223,7 @@ def run(task: Mapping[str, Any], result: Path) -> None:
     try:
         said = TASKS[task["task"]](**task["with"])
     except (TelemetryError, OSError, duckdb.Error) as error:
-        said = {"error": cli.explain(error)}
+        said = {"error": explain(error)}
     except BaseException as error:
         said = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
     result.write_text(json.dumps(said))

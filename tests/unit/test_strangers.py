@@ -75,7 +75,7 @@ def test_nasty_names_are_drawn_and_what_fails_is_not_tried_again() -> None:
 
 @pytest.mark.slow
 def test_quarantine_show_gives_a_pipe_the_bytes_and_a_terminal_no_commands() -> None:
-    program = "import sys; from receiver.cli.main import show_body; show_body(b'a\\x1b[2Jb')"
+    program = "import sys; from receiver.cli.quarantine import show_body; show_body(b'a\\x1b[2Jb')"
     piped = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
     assert piped == b"a\x1b[2Jb"
     ours, theirs = pty.openpty()
