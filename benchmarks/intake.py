@@ -17,7 +17,7 @@ from benchmarks.measure import Row, Timer, interleave, pairs
 from penpot_telemetry.demo import Receiver
 from penpot_telemetry.wire.payload import EventsBatch, build_events
 from receiver.frames import decode_batch
-from receiver.storage import schema, warehouse
+from receiver.storage import connection, inserts, schema
 
 INSTANCE = UUID(int=0xB6D7C1F45E0A8C1E80052D3F7A9B1C22)
 VERSION = "2.18.0"
@@ -62,15 +62,15 @@ def send(url: str, bodies: Sequence[bytes], senders: int = SENDERS) -> float:
 @contextmanager
 def open_floor(frame: pl.DataFrame, batches: int) -> Iterator[Timer]:
     """Seconds in which DuckDB appends the same ready frame so many times, one transaction each, and nothing else."""
-    with TemporaryDirectory() as folder, warehouse.connect(Path(folder) / "floor.duckdb") as con:
+    with TemporaryDirectory() as folder, connection.connect(Path(folder) / "floor.duckdb") as con:
         schema.upgrade(con)
         number = count(1)
 
         def append() -> float:
             started = time.perf_counter()
             for _ in range(batches):
-                with warehouse.transaction(con), warehouse.registered(con, "page_rows", frame):
-                    con.execute(warehouse.INSERT_EVENTS, [next(number), INSTANCE, VERSION])
+                with connection.transaction(con), connection.registered(con, "page_rows", frame):
+                    con.execute(inserts.INSERT_EVENTS, [next(number), INSTANCE, VERSION])
             return time.perf_counter() - started
 
         yield append

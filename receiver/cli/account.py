@@ -15,10 +15,10 @@ from receiver.reports import account
 from receiver.reports.account import Account
 from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.server.settings import read_settings
-from receiver.storage import journal, warehouse
+from receiver.storage import journal, lookups, warehouse
 from receiver.storage.dead_letters import measure
+from receiver.storage.paths import Places
 from receiver.storage.records import InUseError
-from receiver.storage.store import Places
 
 
 @click.command()
@@ -93,7 +93,7 @@ def check_journal(places: Places) -> list[account.Check]:
         since = min(survey.records, default=None) if places.landfill_days else None
         lacking = sum(
             max(0, deliveries - survey.records.get(day, 0))
-            for day, deliveries in warehouse.count_by_day(con)
+            for day, deliveries in lookups.count_by_day(con)
             if (since is None or day >= since) and day not in survey.accepted
         )
     return [*checks, account.Check("deliveries that the landfill lacks", lacking, 0, lacking == 0)]

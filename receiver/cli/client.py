@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-import requests
 
-from receiver.lifecycle.startup import open_store
-from receiver.server.auth import read_secret
-from receiver.server.settings import address_file
-from receiver.storage import warehouse
+from receiver.server.secrets import read_secret
+from receiver.storage import connection
+from receiver.storage.paths import Places, address_file
 from receiver.storage.records import InUseError
-from receiver.storage.store import Places, Store
+from receiver.storage.store import Store
 
 T = TypeVar("T")
 
@@ -30,6 +28,8 @@ def open_store_there(places: Places) -> Store:
     """The store for a command that makes none where there is none."""
     if not places.warehouse.exists():
         raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
+    from receiver.lifecycle.startup import open_store  # noqa: PLC0415  a command that only reads needs no writer
+
     return open_store(places)
 
 
@@ -49,9 +49,9 @@ def open_to_read(path: Path) -> Any:
     """A reading connection to a warehouse that is there."""
     if not path.exists():
         raise click.ClickException(f"{path} does not exist: name the warehouse with --warehouse")
-    con = warehouse.connect(path, read_only=True)
+    con = connection.connect(path, read_only=True)
     try:
-        warehouse.check_version(con, path)
+        connection.check_version(con, path)
     except BaseException:
         con.close()
         raise
@@ -77,6 +77,8 @@ def ask_server(  # noqa: PLR0913  what a request is made of
     token: str | None = None,
 ) -> T:
     """What a running server answers; asked with the reading token from the environment, unless another is given."""
+    import requests  # noqa: PLC0415  slow to load, and not needed while no server has the warehouse
+
     given = token or read_secret(os.environ, "RECEIVER_READ_TOKEN")
 
     def show_token(request: requests.PreparedRequest) -> requests.PreparedRequest:  # and no credentials of a .netrc

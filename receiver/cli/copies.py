@@ -14,9 +14,8 @@ from receiver.cli.client import LONG_SECONDS, T, ask_server, find_url, open_to_r
 from receiver.cli.options import place_options
 from receiver.copies import export, snapshot
 from receiver.questions.reader import open_file
+from receiver.storage.paths import Places, snapshot_of
 from receiver.storage.records import InUseError
-from receiver.storage.store import Places
-from receiver.storage.warehouse import snapshot_of
 
 
 @click.command(name="snapshot")

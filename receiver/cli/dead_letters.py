@@ -17,7 +17,7 @@ from receiver.questions.sanitize import make_printable
 from receiver.reports import account
 from receiver.reports.account import Letter
 from receiver.server.settings import read_settings
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 
 
 @click.group(name="dead-letters")

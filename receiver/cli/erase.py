@@ -15,10 +15,9 @@ from receiver.cli.client import LONG_SECONDS, NoAnswerError, ask_server, find_ur
 from receiver.cli.options import place_options
 from receiver.lifecycle.erase import erase_ids
 from receiver.lifecycle.erase_request import EraseAnswer, EraseRequest, describe_stop, find_ids
-from receiver.server.settings import operator_file
 from receiver.storage import tombstones
+from receiver.storage.paths import Places, operator_file
 from receiver.storage.records import InUseError
-from receiver.storage.store import Places
 
 
 @click.command(name="erase")

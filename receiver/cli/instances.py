@@ -13,7 +13,7 @@ from receiver.lifecycle.startup import open_store
 from receiver.reports import instances
 from receiver.reports.instances import Instance, Listing
 from receiver.server.settings import read_settings
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 
 EVERY = 2**63 - 1
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from penpot_telemetry.errors import TelemetryError
-from receiver.server.settings import VARIABLES, places_beside
+from receiver.server.settings import VARIABLES
+from receiver.storage.paths import places_beside
 
 F = TypeVar("F", bound=Callable[..., Any])
 

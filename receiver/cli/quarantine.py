@@ -17,8 +17,8 @@ from receiver.questions.sanitize import make_printable
 from receiver.reports import account
 from receiver.reports.account import Refused
 from receiver.server.settings import read_settings
+from receiver.storage.paths import Places
 from receiver.storage.records import Receipt
-from receiver.storage.store import Places
 
 
 @click.group(name="quarantine")

@@ -15,7 +15,7 @@ from receiver.lifecycle.rebuild import mend_clock
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.server.settings import read_settings
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 
 
 @click.command()

@@ -7,7 +7,7 @@ import click
 from receiver.cli.options import Usage, place_options
 from receiver.server.serve import serve as run_server
 from receiver.server.settings import read_settings
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 
 
 @click.command(cls=Usage)

@@ -21,7 +21,7 @@ import msgspec
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.wire.limits import MIB
 from receiver.copies import copier
-from receiver.storage import journal, warehouse
+from receiver.storage import connection, database_files, journal, paths
 from receiver.storage.warehouse import Warehouse
 
 UNFINISHED = ".unfinished"
@@ -58,7 +58,7 @@ def publish(source: Path, target: Path, held: AbstractContextManager[None] | Non
         try:
             with Warehouse(unfinished) as copied:
                 mark = read_mark(copied.con)
-                (fresh_at,) = warehouse.one(copied.con, "SELECT max(received_at) FROM deliveries")
+                (fresh_at,) = connection.one(copied.con, "SELECT max(received_at) FROM deliveries")
         except duckdb.Error as error:
             raise SnapshotError(f"{target} cannot be written now: {type(error).__name__}") from error
     return Snapshot(mark, target.stat().st_size, fresh_at and fresh_at.replace(tzinfo=UTC))
@@ -86,7 +86,7 @@ def in_one_step(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise SnapshotError(f"{target} cannot be written: {error.strerror}") from error
     finally:
-        warehouse.remove_database(unfinished)
+        database_files.remove_database(unfinished)
 
 
 def remove_unfinished(target: Path) -> int:
@@ -101,7 +101,7 @@ def remove_unfinished(target: Path) -> int:
 
 def require_room(source: Path, folder: Path) -> None:
     """Leave at least as much of the disk free as the copy takes: the batches to come go first."""
-    size = sum(part.stat().st_size for part in (source, warehouse.wal_of(source)) if part.exists())
+    size = sum(part.stat().st_size for part in (source, paths.wal_of(source)) if part.exists())
     free = shutil.disk_usage(folder).free
     if free < 2 * size:
         raise SnapshotError(
@@ -138,4 +138,4 @@ SELECT coalesce(max(delivery_no), 0), (SELECT count(*) FROM events), (SELECT cou
 
 def read_mark(con: duckdb.DuckDBPyConnection) -> Mark:
     """The mark of what is there now."""
-    return Mark(*warehouse.one(con, MARK))
+    return Mark(*connection.one(con, MARK))

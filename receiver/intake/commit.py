@@ -18,7 +18,7 @@ from receiver.intake.decide import Plan, decide
 from receiver.intake.decode import Rejection
 from receiver.intake.prepare import Job
 from receiver.lifecycle.startup import make_sound
-from receiver.storage import journal, warehouse
+from receiver.storage import connection, inserts, journal, warehouse
 from receiver.storage.journal import Carried
 from receiver.storage.records import (
     Delivery,
@@ -47,12 +47,12 @@ def receive(store: Store, jobs: Sequence[Job]) -> list[Receipt]:
         commit(store)
         remember_pages(store, plans)
         remove_superseded(store, plans)
-    except warehouse.DATA_ERRORS:
-        warehouse.roll_back(store.warehouse.con)
+    except connection.DATA_ERRORS:
+        connection.roll_back(store.warehouse.con)
         give_up(store, before)
         return receive_apart(store, jobs)
     except (OSError, duckdb.Error) as error:
-        warehouse.roll_back(store.warehouse.con)
+        connection.roll_back(store.warehouse.con)
         store.is_sound = False
         raise UnavailableError(f"the warehouse cannot commit now: {type(error).__name__}") from error
     return [plan.receipt for plan in plans]
@@ -108,7 +108,7 @@ def load_plans(store: Store, plans: Sequence[Plan], positions: Sequence[Position
     """Begin a transaction and write the rows of every plan; `commit` ends it."""
     store.warehouse.con.begin()
     for plan, position in zip(plans, positions, strict=True):
-        warehouse.apply(store.warehouse, plan.delivery, plan.frame, plan.letters, position)
+        inserts.apply(store.warehouse, plan.delivery, plan.frame, plan.letters, position)
 
 
 def commit(store: Store) -> None:
@@ -124,11 +124,11 @@ def write_word(
     packed: bytes = journal.NOTHING,
 ) -> None:
     """An operator's word into the journal and the warehouse, durably. Raises UnavailableError."""
-    plans = [Plan(word, warehouse.receipt_of(word, None), frame, carried=carried, packed=packed)]
+    plans = [Plan(word, inserts.receipt_of(word, None), frame, carried=carried, packed=packed)]
     require_clock(store)
     try:
         load_plans(store, plans, append_records(store, plans))
         commit(store)
     except (OSError, duckdb.Error) as error:
-        warehouse.roll_back(store.warehouse.con)
+        connection.roll_back(store.warehouse.con)
         raise UnavailableError(f"nothing can be written now: {type(error).__name__}") from error

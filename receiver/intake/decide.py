@@ -20,8 +20,9 @@ from receiver.intake import decode
 from receiver.intake.decode import Batch, Rejection, Report
 from receiver.intake.prepare import Job
 from receiver.lifecycle.recovery import ID_REUSED, SUPERSEDED
-from receiver.storage import journal, warehouse
+from receiver.storage import inserts, journal, lookups
 from receiver.storage.journal import Carried
+from receiver.storage.lookups import Known
 from receiver.storage.records import (
     DeadLetter,
     Delivery,
@@ -34,7 +35,6 @@ from receiver.storage.records import (
     report_key,
 )
 from receiver.storage.store import TICK, Store, UnavailableError
-from receiver.storage.warehouse import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
     """A batch by its key: new, the same again, another one under a used id, or one that came in parts, or a part."""
     sent = item.sent
     key = batch_key(sent.instance_id, sent.batch_id, item.digest)
-    known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
+    known = fresh.known.get(key) or lookups.find_batch(store.warehouse.con, key)
     if known is not None and known.digest != item.digest:
         return decide_refused(store, job, Rejection("id-reused", ID_REUSED, sent, item.digest), received_at)
     is_new = known is None
@@ -131,7 +131,7 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
     )
     if not journal.fits(delivery):
         return decide_refused(store, job, replace(TOO_LONG, sent=sent, digest=item.digest), received_at)
-    receipt = warehouse.receipt_of(delivery, known)
+    receipt = inserts.receipt_of(delivery, known)
     if known is not None:
         return Plan(forget(delivery, received_at) if known.forgotten else delivery, receipt)
     fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest, dead_letters=delivery.dead_letters)
@@ -145,14 +145,14 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
 
 def is_superseded(store: Store, key: UUID, fresh: Fresh) -> bool:
     """Whether parts of the batch with this key were loaded in its place."""
-    return key in fresh.superseded or warehouse.is_superseded(store.warehouse.con, key)
+    return key in fresh.superseded or lookups.is_superseded(store.warehouse.con, key)
 
 
 def find_loaded(store: Store, sent: payload.EventsBatch, fresh: Fresh) -> tuple[UUID, UUID, Known] | None:
     """The first of the batches that this one supersedes which was loaded after all: its id, its key, and it."""
     for batch_id in sent.supersedes:
         key = batch_key(sent.instance_id, batch_id, "")
-        known = fresh.known.get(key) or warehouse.find_batch(store.warehouse.con, key)
+        known = fresh.known.get(key) or lookups.find_batch(store.warehouse.con, key)
         if known is not None:
             return batch_id, key, known
     return None
@@ -186,7 +186,7 @@ def decide_part(  # noqa: PLR0913, PLR0917  a part has two batches to it
 
 def pinned_key(store: Store, instance_id: UUID, fresh: Fresh) -> str | None:
     """The key that must have signed what comes from an instance: pinned before, or by a job before this one."""
-    return fresh.keys.get(instance_id) or warehouse.find_key(store.warehouse.con, instance_id)
+    return fresh.keys.get(instance_id) or lookups.find_key(store.warehouse.con, instance_id)
 
 
 def estimate_overlap(store: Store, instance_id: UUID, frame: pl.DataFrame, marks: pl.Series, fresh: Fresh) -> int:
@@ -196,7 +196,7 @@ def estimate_overlap(store: Store, instance_id: UUID, frame: pl.DataFrame, marks
         before = store.pages.get(instance_id)
     if before is not None:
         return count_common(before, marks)
-    return warehouse.estimate_overlap(store.warehouse.con, instance_id, frame)
+    return lookups.estimate_overlap(store.warehouse.con, instance_id, frame)
 
 
 def copy_totals(totals: payload.Totals | None) -> Totals | None:
@@ -211,8 +211,8 @@ def decide_report(store: Store, job: Job, item: Report, received_at: datetime, f
     digest = digest_bytes(decode.canonical_stats(item))
     came_at = job.retried.received_at if job.retried else received_at
     key = report_key(item.instance_id, item.version, came_at, digest)
-    forgotten = warehouse.find_forgotten(store.warehouse.con, key) is not None
-    is_new = not forgotten and key not in fresh.known and not warehouse.has_report(store.warehouse.con, key)
+    forgotten = lookups.find_forgotten(store.warehouse.con, key) is not None
+    is_new = not forgotten and key not in fresh.known and not lookups.has_report(store.warehouse.con, key)
     if is_new and pinned_key(store, item.instance_id, fresh) is not None:
         return decide_refused(store, job, decode.UNSIGNED_REPORT, received_at)
     delivery = Delivery(
@@ -231,7 +231,7 @@ def decide_report(store: Store, job: Job, item: Report, received_at: datetime, f
     if not journal.fits(delivery):
         return decide_refused(store, job, replace(TOO_LONG, is_kept=False), received_at)
     fresh.known.setdefault(key, Known(None, 0, digest))
-    receipt = warehouse.receipt_of(delivery, None)
+    receipt = inserts.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 
 
@@ -240,10 +240,10 @@ def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetim
     delivery_id, digest = uuid4(), digest_bytes(job.body)
     key = refused_key(item.reason, digest)
     kept = None
-    forgotten = job.retried is None and warehouse.find_forgotten(store.warehouse.con, key) is not None
+    forgotten = job.retried is None and lookups.find_forgotten(store.warehouse.con, key) is not None
     if job.retried is not None:
         kept = job.retried.body if item.is_kept else None
-    elif item.is_kept and not forgotten and not warehouse.has_refused(store.warehouse.con, key):
+    elif item.is_kept and not forgotten and not lookups.has_refused(store.warehouse.con, key):
         kept = store.quarantine.keep(f"{key}.body", job.body)
         if kept is None and item.sent is not None:
             raise UnavailableError("the quarantine is full: what cannot be kept is not answered with success")
@@ -265,7 +265,7 @@ def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetim
         body=kept,
         retried=retried_key(job),
     )
-    receipt = warehouse.receipt_of(delivery, None)
+    receipt = inserts.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 
 

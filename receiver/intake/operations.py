@@ -17,7 +17,7 @@ from receiver.intake.commit import receive, write_word
 from receiver.intake.decode import Rejection
 from receiver.intake.prepare import prepare
 from receiver.reports.account import Letter, Refused
-from receiver.storage import journal, warehouse
+from receiver.storage import connection, journal, lookups, warehouse
 from receiver.storage.records import (
     Delivery,
     Receipt,
@@ -30,7 +30,7 @@ def unpin(store: Store, instance_id: UUID) -> str | None:
 
     The next signed batch pins its own. A rebuild finds this between the same deliveries. Raises UnavailableError.
     """
-    key = warehouse.find_key(store.warehouse.con, instance_id)
+    key = lookups.find_key(store.warehouse.con, instance_id)
     if key is None:
         return None
     now = store.next_instant()
@@ -98,7 +98,7 @@ def retry(
     if isinstance(job.item, Rejection) and (job.item.reason, job.item.message) == (refused.reason, refused.message):
         return Receipt("quarantined", 0, reason=refused.reason)
     (receipt,) = receive(store, [replace(job, retried=refused)])
-    if not warehouse.has_body(store.warehouse.con, refused.body):
+    if not lookups.has_body(store.warehouse.con, refused.body):
         store.quarantine.remove([refused.body])
     return receipt
 
@@ -106,5 +106,5 @@ def retry(
 def drop(store: Store, bodies: Sequence[str]) -> None:
     """Remove bodies that were put aside, by their file names; their lines in the account stay."""
     store.quarantine.remove(bodies)
-    with warehouse.transaction(store.warehouse.con):
+    with connection.transaction(store.warehouse.con):
         warehouse.forget_bodies(store.warehouse.con, bodies)

@@ -10,7 +10,7 @@ from receiver.lifecycle import redaction
 from receiver.lifecycle.erasure import finish_erasures, purge
 from receiver.lifecycle.startup import open_store
 from receiver.storage import tombstones
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 from receiver.storage.tombstones import Erasure
 
 

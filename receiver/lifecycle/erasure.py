@@ -11,9 +11,9 @@ from receiver.copies import snapshot
 from receiver.lifecycle import redaction
 from receiver.lifecycle.recovery import read_events
 from receiver.reports import account
-from receiver.storage import journal, tombstones, warehouse
+from receiver.storage import connection, database_files, journal, paths, tombstones, warehouse
 from receiver.storage.journal import Record, Rewritten
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 from receiver.storage.tombstones import Erased, Erasure
 from receiver.storage.warehouse import Warehouse
 
@@ -35,18 +35,18 @@ def finish_erasures(places: Places) -> list[Erasure]:
             redaction.mark_doomed(opened.con, erased)
             redaction.remove_bodies(places.quarantine, stones.bodies)
             purge(places.landfill, erased, opened.con)
-            with warehouse.transaction(opened.con):
+            with connection.transaction(opened.con):
                 redaction.erase_rows(opened.con, erased, at)
                 warehouse.forget_bodies(opened.con, stones.bodies)
                 warehouse.reset_positions(opened.con, journal.end_of(places.landfill))
                 warehouse.set_erased(opened.con, at)
             content_digest = account.content_digest(opened.con)
-        warehouse.write_anew(places.warehouse)
+        database_files.write_anew(places.warehouse)
         journal.forget_kept(places.landfill)
-        unreadable = warehouse.list_unreadable(places.warehouse)
-        for left_over in (warehouse.snapshot_of(places.warehouse), places.rebuilding, *unreadable):
-            warehouse.remove_database(left_over)
-        snapshot.remove_unfinished(warehouse.snapshot_of(places.warehouse))
+        unreadable = database_files.list_unreadable(places.warehouse)
+        for left_over in (paths.snapshot_of(places.warehouse), places.rebuilding, *unreadable):
+            database_files.remove_database(left_over)
+        snapshot.remove_unfinished(paths.snapshot_of(places.warehouse))
         now = datetime.now(UTC)
         receipts = [one.finish(now, content_digest) for one in stones.unfinished]
         done = [one for one in stones.erasures if one.finished_at is not None]

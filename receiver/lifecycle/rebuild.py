@@ -10,9 +10,10 @@ from penpot_telemetry.errors import DatabaseError
 from receiver.lifecycle import redaction
 from receiver.lifecycle.erasure import purge
 from receiver.lifecycle.recovery import replay
-from receiver.storage import journal, tombstones, warehouse
+from receiver.storage import database_files, journal, lookups, tombstones, warehouse
 from receiver.storage.journal import Entry, Record
-from receiver.storage.store import TICK, Found, Places
+from receiver.storage.paths import Places
+from receiver.storage.store import TICK, Found
 from receiver.storage.warehouse import Warehouse
 
 
@@ -24,7 +25,7 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
     An old warehouse that cannot be read is kept under another name.
     """
     new = places.rebuilding
-    warehouse.remove_database(new)
+    database_files.remove_database(new)
     with journal.locked(places.landfill):
         stones = tombstones.read(places.tombstones)
         redaction.remove_bodies(places.quarantine, stones.bodies)
@@ -36,18 +37,18 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
             tried = [entry for entry in index if str(entry.delivery_id) not in aside]
             unloadable = len(kept) + replay(built, journal.read_index(tried))
             missing = warehouse.count_missing(built.con, places.warehouse)
-            lost = [name for name in warehouse.list_bodies(built.con) if not (places.quarantine / name).exists()]
+            lost = [name for name in lookups.list_bodies(built.con) if not (places.quarantine / name).exists()]
             warehouse.forget_bodies(built.con, lost)
             warehouse.set_floor(built.con, journal.end_of(places.landfill))
             warehouse.set_erased(built.con, stones.latest)
         if missing and not allow_loss:
-            warehouse.remove_database(new)
+            database_files.remove_database(new)
             raise DatabaseError(
                 f"{places.warehouse} holds {missing} batches and reports that the landfill does not: "
                 "nothing was changed; rebuild with --allow-loss to go on without them"
             )
-        old = warehouse.keep_unreadable(places.warehouse) if missing is None else None
-        warehouse.replace_database(places.warehouse, new)
+        old = database_files.keep_unreadable(places.warehouse) if missing is None else None
+        database_files.replace_database(places.warehouse, new)
     damaged += purged.damaged_bytes
     return Found(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
 

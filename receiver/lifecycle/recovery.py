@@ -22,8 +22,9 @@ from receiver.frames import (
 )
 from receiver.intake.decode import Rejection
 from receiver.lifecycle.attempts import Attempts
-from receiver.storage import journal, warehouse
+from receiver.storage import connection, inserts, journal, lookups, warehouse
 from receiver.storage.journal import Landfill, Record
+from receiver.storage.lookups import Known
 from receiver.storage.records import (
     UNCOUNTED,
     DeadLetter,
@@ -34,7 +35,7 @@ from receiver.storage.records import (
     refused_key,
 )
 from receiver.storage.store import Found
-from receiver.storage.warehouse import Known, Warehouse
+from receiver.storage.warehouse import Warehouse
 
 
 class RepeatError(LookupError):
@@ -53,7 +54,7 @@ def catch_up(opened: Warehouse, log: Landfill) -> Found:
     tried = [record for record in new if str(record.header.delivery.id) not in aside]
     unloadable = len(kept) + replay(opened, tried)
     if tail.lost_bytes:
-        with warehouse.transaction(opened.con):
+        with connection.transaction(opened.con):
             warehouse.reset_positions(opened.con, log.position)
     elif unloadable or tail.damages or len(new) < len(tail.records):
         warehouse.set_floor(opened.con, log.position)  # else each start would try these again
@@ -72,7 +73,7 @@ def is_known(opened: Warehouse, record: Record) -> bool:
     delivery = record.header.delivery
     if delivery.received_at > opened.numbers.received_at:
         return False
-    return delivery.kind in UNCOUNTED or warehouse.has_delivery(opened.con, delivery.received_at)
+    return delivery.kind in UNCOUNTED or lookups.has_delivery(opened.con, delivery.received_at)
 
 
 def replay(opened: Warehouse, records: Iterable[Record]) -> int:
@@ -104,7 +105,7 @@ def replay(opened: Warehouse, records: Iterable[Record]) -> int:
 def is_of_records(error: Exception) -> bool:
     """Whether it is the rows that are at fault, not the disk or the database."""
     if isinstance(error, duckdb.Error):
-        return isinstance(error, (*warehouse.DATA_ERRORS, duckdb.OutOfMemoryException))
+        return isinstance(error, (*connection.DATA_ERRORS, duckdb.OutOfMemoryException))
     return not isinstance(error, (OSError, DatabaseError))
 
 
@@ -126,10 +127,10 @@ def replay_together(opened: Warehouse, records: Sequence[Record]) -> None:
     """Some records in one transaction."""
     numbers = replace(opened.numbers)
     try:
-        with warehouse.transaction(opened.con):
+        with connection.transaction(opened.con):
             for record in records:
                 delivery, frame, letters = recall(opened, record)
-                warehouse.apply(opened, delivery, frame, letters, Position(record.day, record.end))
+                inserts.apply(opened, delivery, frame, letters, Position(record.day, record.end))
     except BaseException:
         opened.numbers = numbers
         raise
@@ -162,10 +163,10 @@ def recall(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
     delivery = record.header.delivery
     match delivery.kind:
         case "batch":
-            known = warehouse.find_batch(opened.con, delivery.key)
+            known = lookups.find_batch(opened.con, delivery.key)
         case "report":
-            forgotten = warehouse.find_forgotten(opened.con, delivery.key) is not None
-            is_known = forgotten or warehouse.has_report(opened.con, delivery.key)
+            forgotten = lookups.find_forgotten(opened.con, delivery.key) is not None
+            is_known = forgotten or lookups.has_report(opened.con, delivery.key)
             known = Known(None, 0, delivery.digest, forgotten) if is_known else None
         case "revived":
             return delivery, read_events(record)[0] if not delivery.forgotten else None, ()
@@ -187,7 +188,7 @@ def recall_batch(
     opened: Warehouse, record: Record, delivery: Delivery
 ) -> tuple[Delivery, pl.DataFrame | None, Sequence[DeadLetter]]:
     """A batch that was loaded and is not known here: loaded again, unless its parts or its whole were before."""
-    if warehouse.is_superseded(opened.con, delivery.key):
+    if lookups.is_superseded(opened.con, delivery.key):
         return refuse(delivery, "superseded", SUPERSEDED.message), None, ()
     part = as_part(opened, delivery)
     return (delivery, *read_events(record)) if part is None else (part, None, ())
@@ -197,7 +198,7 @@ def as_part(opened: Warehouse, delivery: Delivery) -> Delivery | None:
     """A batch as a repeat of one that it holds a part of, when that was loaded: by another receiver, say."""
     for batch_id in delivery.supersedes:
         key = batch_key(delivery.instance_id or UUID(int=0), batch_id, "")
-        whole = warehouse.find_batch(opened.con, key)
+        whole = lookups.find_batch(opened.con, key)
         if whole is not None:
             part = structs.replace(
                 delivery, outcome="duplicate", key=key, digest=whole.digest, duplicate_of=batch_id, supersedes=[]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from receiver.storage import journal, rollups, warehouse
+from receiver.storage import connection, journal, rollups, warehouse
 from receiver.storage.store import Store
 
 OLD_BATCHES = "CREATE OR REPLACE TEMP TABLE old_batches AS SELECT batch_no FROM batches WHERE received_at < $before"
@@ -93,7 +93,7 @@ def tidy(store: Store) -> Gone:
     bodies = store.quarantine.expire(places.quarantine_days, now)
     warehouse.forget_bodies(con, bodies)
     events = reports = letters = 0
-    with warehouse.transaction(con):
+    with connection.transaction(con):
         if places.event_days is not None:
             letters = expire_dead_letters(con, days_before(now, places.event_days))
             events = expire_events(con, days_before(now, places.event_days), now)

@@ -12,7 +12,8 @@ from receiver.lifecycle.recovery import catch_up
 from receiver.storage import journal
 from receiver.storage.dead_letters import Quarantine
 from receiver.storage.journal import Landfill, LandfillError
-from receiver.storage.store import Places, Store, UnavailableError
+from receiver.storage.paths import Places
+from receiver.storage.store import Store, UnavailableError
 from receiver.storage.warehouse import Warehouse
 
 

@@ -17,9 +17,9 @@ from receiver.questions.methods import Questions
 from receiver.questions.run import answer, read_asked
 from receiver.questions.sanitize import write_csv
 from receiver.storage import rollups
+from receiver.storage.connection import check_version, connect
+from receiver.storage.paths import snapshot_of as snapshot_of  # noqa: PLC0414  who reads a warehouse finds it here
 from receiver.storage.records import InUseError
-from receiver.storage.warehouse import check_version, connect
-from receiver.storage.warehouse import snapshot_of as snapshot_of  # noqa: PLC0414  who reads a warehouse finds it here
 
 if TYPE_CHECKING:
     import altair as alt

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from receiver.storage.warehouse import wal_of
+from receiver.storage.paths import wal_of
 
 
 class Sizes(msgspec.Struct, frozen=True, rename="kebab"):

@@ -35,7 +35,7 @@ from receiver.intake.prepare import Job, prepare
 from receiver.lifecycle.erase_request import EraseRequest, describe_stop
 from receiver.reports import account, instances
 from receiver.reports.disk_usage import Sizes, read_sizes
-from receiver.server.auth import Guard
+from receiver.server.auth import Guard, given_secret
 from receiver.server.budget import Budget, Lanes
 from receiver.server.erasing import erase
 from receiver.server.metrics import Metrics
@@ -43,9 +43,9 @@ from receiver.server.publisher import Publisher
 from receiver.server.rate_limit import Rates
 from receiver.server.settings import Settings
 from receiver.server.writer import Writer
+from receiver.storage.paths import snapshot_of
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store, UnavailableError
-from receiver.storage.warehouse import snapshot_of
 
 log = structlog.get_logger("receiver")
 
@@ -209,7 +209,7 @@ def create_intake(settings: Settings) -> Intake:
 async def take(request: Request) -> Response:
     """One body in, one receipt out, after the commit."""
     state = state_of(request)
-    if not state.settings.access.may_deliver(request.headers):
+    if not state.settings.access.may_deliver(given_secret(request.headers)):
         raise NotTakenError(
             UNAUTHORIZED, "unauthorized", "this receiver takes bodies with its key only, as a bearer token"
         )

@@ -10,12 +10,9 @@ Secrets come from the environment or a file, never from an argument, and appear 
 
 import base64
 import binascii
-import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -25,13 +22,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penpot_telemetry.errors import ConfigError
-
-SHORTEST = 16
-LONGEST = 1024
+from receiver.server.secrets import Access
 
 DELIVERY = frozenset({"/", "/telemetry"})
-PROBES = frozenset({"/healthz", "/readyz"})
-METRICS = "/metrics"
 ERASE = "/erase"
 LEDGER = re.compile(r"/instances/[^/]+/batches")
 """What an instance delivered, by its random id: who may deliver may ask, or a sender could never clear up a doubt."""
@@ -51,30 +44,6 @@ HEADERS = {
 OPERATORS = "this needs the token of the operator, which lies beside the warehouse while the server runs"
 OPERATOR = MappingProxyType({"www-authenticate": "Bearer"})
 CHALLENGE = 'Basic realm="receiver", charset="UTF-8"'  # a browser asks for it: any user name, the token as password
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The secrets in force. None: open to read and to deliver, and closed to erase."""
-
-    read_token: str | None = field(default=None, repr=False)
-    ingest_key: str | None = field(default=None, repr=False)
-    open_metrics: bool = False
-    operator_token: str | None = field(default=None, repr=False)
-
-    def may_deliver(self, headers: Headers) -> bool:
-        """Whether a body is taken from this sender."""
-        return self.ingest_key is None or is_secret(given_secret(headers), self.ingest_key)
-
-    def may_read(self, path: str, headers: Headers) -> bool:
-        """Whether this reader is answered."""
-        if self.read_token is None or path in PROBES or (path == METRICS and self.open_metrics):
-            return True
-        return is_secret(given_secret(headers), self.read_token)
-
-    def may_operate(self, headers: Headers) -> bool:
-        """Whether this is who may change what was received: nobody, when there is no token for it."""
-        return self.operator_token is not None and is_secret(given_secret(headers), self.operator_token)
 
 
 class Guard:
@@ -116,10 +85,11 @@ class Guard:
             message = "without a token this receiver answers to 127.0.0.1, [::1] and localhost only"
             return refuse(403, "foreign-host", message)
         if scope["method"] == "POST" and scope["path"] == ERASE:
-            return self.app if self.access.may_operate(headers) else refuse(401, "unauthorized", OPERATORS, OPERATOR)
+            is_operator = self.access.may_operate(given_secret(headers))
+            return self.app if is_operator else refuse(401, "unauthorized", OPERATORS, OPERATOR)
         delivers = scope["method"] == "POST" and scope["path"] in DELIVERY
-        asks_back = LEDGER.fullmatch(scope["path"]) is not None and self.access.may_deliver(headers)
-        if delivers or asks_back or self.access.may_read(scope["path"], headers):
+        asks_back = LEDGER.fullmatch(scope["path"]) is not None and self.access.may_deliver(given_secret(headers))
+        if delivers or asks_back or self.access.may_read(scope["path"], given_secret(headers)):
             return self.app
         message = "reading needs the token, as a bearer or as a password"
         return refuse(401, "unauthorized", message, {"www-authenticate": CHALLENGE})
@@ -148,25 +118,6 @@ def refuse(status: int, error: str, message: str, headers: Mapping[str, str] = M
     return Response(content, status, {**headers, "connection": "close"}, media_type="application/json")
 
 
-def given_secret(headers: Headers) -> str:
-    """The bearer token, or the password of basic credentials; empty when there is neither."""
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return value.strip()
-        case "basic":
-            try:
-                return base64.b64decode(value, validate=True).decode().partition(":")[2]
-            except (binascii.Error, ValueError):
-                return ""
-    return ""
-
-
-def is_secret(given: str, secret: str) -> bool:
-    """Whether they are equal, in a time that does not tell how far they agree."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
-
-
 def is_loopback(host: str) -> bool:
     """Whether a bind to `host` can be reached from this machine only; any name but localhost is the world."""
     try:
@@ -184,28 +135,15 @@ def require_token(host: str, access: Access) -> None:
         )
 
 
-def read_access(environ: Mapping[str, str]) -> Access:
-    """The secrets from the environment and the files it names. Raises ConfigError, naming the variable."""
-    needed = environ.get("RECEIVER_METRICS_TOKEN_NEEDED", "").strip().lower()
-    if needed not in ("", "yes", "no"):
-        raise ConfigError("RECEIVER_METRICS_TOKEN_NEEDED must be yes or no")
-    return Access(
-        read_secret(environ, "RECEIVER_READ_TOKEN"), read_secret(environ, "RECEIVER_INGEST_KEY"), needed == "no"
-    )
-
-
-def read_secret(environ: Mapping[str, str], name: str) -> str | None:
-    """A secret from `name` or from the file that `<name>_FILE` names; None when neither says anything."""
-    text, file = environ.get(name, ""), environ.get(name + "_FILE", "")
-    if text and file:
-        raise ConfigError(f"{name} and {name}_FILE are both set: keep one")
-    if file:
-        try:
-            text = Path(file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the file that {name}_FILE names cannot be read: {type(error).__name__}") from None
-    elif not text:
-        return None
-    if not (SHORTEST <= len(text) <= LONGEST and text.isascii() and text.isprintable() and " " not in text):
-        raise ConfigError(f"{name} must have {SHORTEST} to {LONGEST} printable ASCII characters without a space")
-    return text
+def given_secret(headers: Headers) -> str:
+    """The bearer token, or the password of basic credentials; empty when there is neither."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, ValueError):
+                return ""
+    return ""

@@ -27,7 +27,8 @@ from penpot_telemetry.errors import ConfigError
 from receiver.lifecycle.startup import open_store
 from receiver.server.app import create_app
 from receiver.server.auth import require_token
-from receiver.server.settings import Settings, address_file, operator_file
+from receiver.server.settings import Settings
+from receiver.storage.paths import address_file, operator_file
 from receiver.storage.store import Found, Store
 
 log = structlog.get_logger("receiver")

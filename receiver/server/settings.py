@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
-from receiver.server.auth import Access, read_access
-from receiver.storage.store import Places
+from receiver.server.secrets import Access, read_access
+from receiver.storage.paths import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +115,3 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
         snapshot_minutes=whole("RECEIVER_SNAPSHOT_MINUTES", 60, least=0) or None,
         access=read_access(environ),
     )
-
-
-def places_beside(warehouse: Path, landfill: Path | None = None, quarantine: Path | None = None) -> Places:
-    """The places named, or the usual ones: folders beside the warehouse that bear its name."""
-    return Places(
-        warehouse, landfill or warehouse.with_suffix(".landfill"), quarantine or warehouse.with_suffix(".quarantine")
-    )
-
-
-def operator_file(warehouse: Path) -> Path:
-    """Where a running server keeps the token of its operator: whoever may read the files may also erase."""
-    return warehouse.with_suffix(".operator")
-
-
-def address_file(warehouse: Path) -> Path:
-    """Where a running server says at which URL it listens."""
-    return warehouse.with_suffix(".address")

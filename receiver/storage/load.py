@@ -10,7 +10,7 @@ import polars as pl
 
 from penpot_telemetry.wire.batch import Columns
 from receiver.frames import build_frame, reduce_contexts
-from receiver.storage import rollups, warehouse
+from receiver.storage import connection, rollups, warehouse
 from receiver.storage.warehouse import Warehouse
 
 STAGE = """
@@ -68,14 +68,14 @@ def load_history(opened: Warehouse, chunks: Iterable[tuple[Sequence[bytes], Sequ
     Deterministic: the same chunks in an empty warehouse make the same content, times of receipt included.
     """
     con = opened.con
-    with warehouse.transaction(con):
+    with connection.transaction(con):
         con.execute(STAGE)
         for instance_ids, versions, columns in chunks:
             contexts, _, _ = reduce_contexts(columns.source, columns.context)
             piece = build_frame(columns, contexts).with_columns(
                 pl.Series("instance_id", instance_ids, dtype=pl.Binary), pl.Series("version", versions, dtype=pl.String)
             )
-            with warehouse.registered(con, "piece", piece):
+            with connection.registered(con, "piece", piece):
                 con.execute(INSERT_STAGED)
         numbers = opened.numbers
         con.execute(NUMBER, {"last_batch": numbers.batch, "last_delivery": numbers.delivery})

@@ -1,21 +1,26 @@
 """The warehouse, the journal and the quarantine, open together for one writer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import duckdb
-import polars as pl
 
 from penpot_telemetry.errors import TelemetryError
-from penpot_telemetry.wire.limits import MIB
 from receiver.storage.dead_letters import Quarantine
 from receiver.storage.journal import Landfill
+from receiver.storage.paths import Places
 from receiver.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import polars as pl
+
 
 TICK = timedelta(microseconds=1)
 
@@ -31,30 +36,6 @@ class UnavailableError(TelemetryError):
 
 class ClockError(UnavailableError):
     """The last receipt lies too far ahead of the clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the receiver keeps what it has, and for how long."""
-
-    warehouse: Path
-    landfill: Path
-    quarantine: Path
-    quarantine_budget: int = 1024 * MIB
-    quarantine_days: int = 14
-    landfill_days: int | None = None
-    event_days: int | None = None
-    report_days: int | None = None
-
-    @property
-    def tombstones(self) -> Path:
-        """The file that knows what was erased: `telemetry.duckdb` → `telemetry.erased.json`."""
-        return self.warehouse.with_suffix(".erased.json")
-
-    @property
-    def rebuilding(self) -> Path:
-        """Where a warehouse is rebuilt before it takes the place of the old one."""
-        return self.warehouse.with_name(self.warehouse.name + ".rebuilding")
 
 
 @dataclass(frozen=True, slots=True)

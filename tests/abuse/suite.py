@@ -9,7 +9,7 @@ from pathlib import Path
 from penpot_telemetry.wire.limits import AT_WORK, MIB, RESERVED, TRANSACTION
 from receiver.server.app import DECODERS
 from receiver.server.settings import Settings, read_settings
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 from tests.abuse import fuzz, lives, mixes
 from tests.abuse.bodies import bombs
 from tests.abuse.load import Ground, abused, honest_senders

@@ -62,9 +62,9 @@ def no_transactions() -> None:
 def no_commit() -> None:
     """The receiver answers, and what it answered for is rolled back."""
     from receiver.intake import commit  # noqa: PLC0415
-    from receiver.storage import warehouse  # noqa: PLC0415
+    from receiver.storage import connection  # noqa: PLC0415
 
-    commit.commit = lambda store: warehouse.roll_back(store.warehouse.con)
+    commit.commit = lambda store: connection.roll_back(store.warehouse.con)
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {"no transactions": no_transactions, "no commit": no_commit}

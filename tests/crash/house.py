@@ -20,10 +20,10 @@ import msgspec
 from receiver.intake import commit, decide, prepare
 from receiver.lifecycle import rebuild, startup
 from receiver.reports import account
-from receiver.server.settings import places_beside
-from receiver.storage import warehouse
+from receiver.storage import connection
+from receiver.storage.paths import Places, places_beside
 from receiver.storage.records import Receipt
-from receiver.storage.store import Places, Store
+from receiver.storage.store import Store
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class House:
         plans = decide.decide(self.store, [prepare.prepare(body)])
         positions = commit.append_records(self.store, plans)
         commit.load_plans(self.store, plans, positions)
-        warehouse.roll_back(self.store.warehouse.con)
+        connection.roll_back(self.store.warehouse.con)
         self.restart()
 
     def rebuild(self) -> None:

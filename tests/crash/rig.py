@@ -34,7 +34,8 @@ from penpot_telemetry import account, audit_log, connection, embedded_postgres, 
 from penpot_telemetry.config import Settings
 from penpot_telemetry.errors import DatabaseError
 from penpot_telemetry.events import AuditEvent
-from receiver.storage import warehouse
+from receiver.storage import connection as reading
+from receiver.storage import paths
 from tests.crash import neighbours, points
 from tests.crash.proxy import Proxy
 from tests.crash.schedule import READ_TIMEOUT, Kill, Pass, Schedule, make_schedule
@@ -679,11 +680,11 @@ class Rig:
         with self._look() as con:
             found = read_marks(con, state.instance_id)
             query = "SELECT sum(dropped), sum(quarantined) FROM sender_loss WHERE instance_id = ?"
-            known_loss = warehouse.one(con, query, [state.instance_id])
+            known_loss = reading.one(con, query, [state.instance_id])
             query = "SELECT count(*) FROM sequence_gaps WHERE instance_id = ?"
-            (gaps,) = warehouse.one(con, query, [state.instance_id])
+            (gaps,) = reading.one(con, query, [state.instance_id])
             query = "SELECT count(*), coalesce(sum(repeats), 0)::BIGINT FROM batches WHERE instance_id = ?"
-            came.batches, came.duplicates = warehouse.one(con, query, [state.instance_id])
+            came.batches, came.duplicates = reading.one(con, query, [state.instance_id])
         arrived = {row_id for row_id, mark in marks.items() if mark in found}
         away = known.dropped | aside | known.removed | known.waiting
         came.lost += sorted(marks[row_id] for row_id in marks.keys() - arrived - away)
@@ -736,11 +737,11 @@ class Rig:
         """A copy of the warehouse while nothing is under way: its own process holds the file."""
         copy = self.folder / "copy.duckdb"
         held = self.receiver.warehouse
-        for source, target in ((held, copy), (warehouse.wal_of(held), warehouse.wal_of(copy))):
+        for source, target in ((held, copy), (paths.wal_of(held), paths.wal_of(copy))):
             target.unlink(missing_ok=True)
             if source.exists():
                 shutil.copyfile(source, target)
-        with closing(warehouse.connect(copy)) as con:
+        with closing(reading.connect(copy)) as con:
             yield con
 
     def finish(self) -> Tally:
@@ -761,7 +762,7 @@ class Rig:
         return came
 
     def _find_all(self, came: Tally) -> None:
-        with closing(warehouse.connect(self.receiver.warehouse)) as con:
+        with closing(reading.connect(self.receiver.warehouse)) as con:
             for instance_id, marks in self.seen.items():
                 compare(came, marks, read_marks(con, instance_id))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.storage import warehouse
+from receiver.storage import connection
 from tests.crash import points
 from tests.crash.rig import Rig, make_template, open_server, run_schedules
 from tests.crash.schedule import Kill, Pass, Schedule, make_schedule
@@ -98,7 +98,7 @@ def test_a_warehouse_that_was_tampered_with_is_found_out(
     with Rig(server, template, tmp_path) as rig:
         assert rig.run(one_pass()).is_clean
         assert rig.receiver.stop() == 0
-        with closing(warehouse.connect(rig.receiver.warehouse)) as con:
+        with closing(connection.connect(rig.receiver.warehouse)) as con:
             con.execute("DELETE FROM events WHERE name = 'evt-1-3'")
             con.execute("INSERT INTO events SELECT * FROM events WHERE name = 'evt-1-4'")
         came = rig.finish()

@@ -16,8 +16,10 @@ from penpot_telemetry import receiver_ledger
 from penpot_telemetry.config import Settings
 from penpot_telemetry.endpoint import Endpoint
 from penpot_telemetry.errors import ConfigError
-from receiver.server.auth import Access, is_loopback, read_access
-from receiver.server.settings import places_beside, read_settings
+from receiver.server.auth import is_loopback
+from receiver.server.secrets import Access, read_access
+from receiver.server.settings import read_settings
+from receiver.storage.paths import places_beside
 from tests.integration.receiving import INSTANCE, Running, body_of, rows, running
 
 WORLD = "0.0.0.0"  # noqa: S104  the bind that must not be open

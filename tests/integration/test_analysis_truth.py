@@ -25,9 +25,9 @@ from receiver.intake.commit import receive
 from receiver.intake.prepare import prepare
 from receiver.lifecycle.startup import open_store
 from receiver.questions.reader import OpenWarehouse, open_warehouse
-from receiver.server.settings import places_beside
 from receiver.storage import rollups
 from receiver.storage.load import load_history
+from receiver.storage.paths import places_beside
 from receiver.storage.warehouse import Warehouse
 from tests.property.reference import kaplan_meier
 

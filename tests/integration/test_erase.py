@@ -35,12 +35,12 @@ from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Account, content_digest
-from receiver.server.auth import Access
-from receiver.server.settings import operator_file, places_beside
+from receiver.server.auth import given_secret
+from receiver.server.secrets import Access
 from receiver.storage import journal, tombstones
-from receiver.storage.store import Places
+from receiver.storage.connection import connect
+from receiver.storage.paths import Places, operator_file, places_beside, snapshot_of
 from receiver.storage.tombstones import Scope
-from receiver.storage.warehouse import connect, snapshot_of
 from tests.integration.receiving import (
     DAY,
     INSTANCE,
@@ -420,8 +420,8 @@ MOMENTS = [
     ("receiver.lifecycle.redaction", "remove_bodies", "after", 1),
     ("receiver.storage.journal", "rewrite", "after", 3),
     ("receiver.lifecycle.redaction", "erase_rows", "after", 2),
-    ("receiver.storage.warehouse", "replace_database", "before", 1),
-    ("receiver.storage.warehouse", "write_anew", "after", 1),
+    ("receiver.storage.database_files", "replace_database", "before", 1),
+    ("receiver.storage.database_files", "write_anew", "after", 1),
 ]
 
 
@@ -545,9 +545,9 @@ def test_no_reader_may_erase_and_nobody_where_no_server_made_a_token() -> None:
     read, operate = "a-reading-token-of-tests", "a-token-of-the-operator"
     headers = {name: Headers({"authorization": f"Bearer {name}"}) for name in (read, operate, "")}
     made = Access(read_token=read, operator_token=operate)
-    assert [made.may_operate(headers[name]) for name in (read, operate, "")] == [False, True, False]
-    assert not Access().may_operate(headers[""])
-    assert not Access().may_operate(Headers({}))
+    assert [made.may_operate(given_secret(headers[name])) for name in (read, operate, "")] == [False, True, False]
+    assert not Access().may_operate(given_secret(headers[""]))
+    assert not Access().may_operate(given_secret(Headers({})))
 
 
 def test_a_start_refuses_a_damaged_file_of_tombstones(folder: Path) -> None:

@@ -23,11 +23,10 @@ from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.retention import tidy
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
-from receiver.server.settings import places_beside
 from receiver.storage import rollups
+from receiver.storage.paths import places_beside, snapshot_of
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store
-from receiver.storage.warehouse import snapshot_of
 from tests.integration.receiving import (
     DAY,
     INSTANCE,

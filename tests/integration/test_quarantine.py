@@ -13,17 +13,17 @@ import pytest
 
 from penpot_telemetry.errors import Reason
 from penpot_telemetry.wire.limits import RECEIPT
-from receiver.intake import operations
-from receiver.intake.commit import commit, receive
+from receiver.intake import commit, operations
+from receiver.intake.commit import receive
 from receiver.intake.decode import Rejection
 from receiver.intake.prepare import prepare
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Refused, content_digest, list_refused, read_account
-from receiver.server.settings import places_beside
-from receiver.storage import warehouse
+from receiver.storage import connection, inserts
+from receiver.storage.paths import Places, places_beside
 from receiver.storage.records import Receipt
-from receiver.storage.store import Places, Store, UnavailableError
+from receiver.storage.store import Store, UnavailableError
 from tests.integration.receiving import ask, body_of, command, legacy_report, rows, running
 from tests.integration.test_receiver import REFUSED
 
@@ -69,7 +69,7 @@ def assert_rebuilt_the_same(store: Store, places: Places) -> None:
     before, content = tables(store.warehouse.con), content_digest(store.warehouse.con)
     store.close()
     assert rebuild(places).unloadable == 0
-    with closing(warehouse.connect(places.warehouse, read_only=True)) as con:
+    with closing(connection.connect(places.warehouse, read_only=True)) as con:
         assert read_account(con).adds_up
         assert content_digest(con) == content
         assert tables(con) == before
@@ -179,14 +179,14 @@ def test_rows_that_the_database_will_not_take_put_the_body_back(
     store: Store, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (aside,) = refuse(store, body_of(rows(4)))
-    apply = warehouse.apply
+    apply = inserts.apply
 
     def fail(*of: Any) -> None:
         if of[2] is not None:
             raise duckdb.ConversionException("with ana@example.org in it")
         apply(*of)
 
-    monkeypatch.setattr(warehouse, "apply", fail)
+    monkeypatch.setattr(inserts, "apply", fail)
     receipt = operations.retry(store, aside)
     assert receipt is not None
     assert (receipt.status, receipt.reason) == ("quarantined", "bad-fressian")

@@ -25,8 +25,9 @@ from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account
+from receiver.storage.paths import Places
 from receiver.storage.records import Receipt
-from receiver.storage.store import Places, Store
+from receiver.storage.store import Store
 from tests.integration.receiving import ask, command, running
 
 PENPOT = "b6d7c1f4-5e0a-8c1e-8005-2d3f7a9b1c22"

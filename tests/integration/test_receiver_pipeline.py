@@ -22,11 +22,11 @@ from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.retention import tidy
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
-from receiver.server.settings import places_beside
 from receiver.server.writer import Writer
-from receiver.storage import journal, warehouse
+from receiver.storage import connection, journal
+from receiver.storage.paths import Places, places_beside
 from receiver.storage.records import Receipt
-from receiver.storage.store import Places, Store, UnavailableError
+from receiver.storage.store import Store, UnavailableError
 from tests.integration import receiving
 from tests.integration.receiving import body_of, event, legacy_report, rows, wait_until
 
@@ -63,7 +63,7 @@ def unloadable() -> Job:
 
 
 def digest_of(places: Places) -> str:
-    with closing(warehouse.connect(places.warehouse, read_only=True)) as con:
+    with closing(connection.connect(places.warehouse, read_only=True)) as con:
         return content_digest(con)
 
 

@@ -15,7 +15,8 @@ from receiver.intake.prepare import prepare
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account
-from receiver.storage.store import Places, Store
+from receiver.storage.paths import Places
+from receiver.storage.store import Store
 from tests.integration.receiving import INSTANCE, body_of, rows
 
 WHOLE, HALF, OTHER_HALF, QUARTER = (UUID(int=number) for number in range(1, 5))

@@ -17,7 +17,8 @@ import requests
 import yaml
 
 from receiver.server.metrics import Metrics
-from receiver.server.settings import VARIABLES, Settings, places_beside
+from receiver.server.settings import VARIABLES, Settings
+from receiver.storage.paths import places_beside
 from tests.integration.receiving import (
     INSTANCE,
     Running,

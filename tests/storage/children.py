@@ -32,9 +32,9 @@ from receiver.lifecycle import erase, retention
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
-from receiver.server.settings import places_beside
-from receiver.storage import warehouse
-from receiver.storage.store import Places, Store, UnavailableError
+from receiver.storage import connection, paths
+from receiver.storage.paths import Places, places_beside
+from receiver.storage.store import Store, UnavailableError
 from tests.integration.receiving import body_of, legacy_report, rows
 from tests.storage.faults import Connection, Counter, install
 
@@ -109,7 +109,7 @@ def look(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 def rebuild(folder: str) -> dict[str, Any]:
     """The operator's remedy."""
     found = rebuild_warehouse(places_in(folder))
-    with closing(warehouse.connect(Path(folder) / "w.duckdb", read_only=True)) as con:
+    with closing(connection.connect(Path(folder) / "w.duckdb", read_only=True)) as con:
         return look(con) | {"damaged": found.damaged_bytes}
 
 
@@ -146,7 +146,7 @@ def do_erase(places: Places, answered: Callable[[int], None]) -> None:
 
 def do_snapshot(places: Places, answered: Callable[[int], None]) -> None:
     del answered
-    snapshot.publish(places.warehouse, warehouse.snapshot_of(places.warehouse))
+    snapshot.publish(places.warehouse, paths.snapshot_of(places.warehouse))
 
 
 def do_retention(places: Places, answered: Callable[[int], None]) -> None:

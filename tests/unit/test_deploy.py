@@ -13,7 +13,8 @@ import yaml
 
 from penpot_telemetry import config
 from penpot_telemetry.cli import commands
-from receiver.server.settings import Settings, places_beside
+from receiver.server.settings import Settings
+from receiver.storage.paths import places_beside
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

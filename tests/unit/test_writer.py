@@ -17,7 +17,7 @@ from receiver.intake.prepare import prepare
 from receiver.lifecycle.startup import open_store
 from receiver.server.writer import Writer
 from receiver.storage import rollups
-from receiver.storage.store import Places
+from receiver.storage.paths import Places
 from receiver.storage.warehouse import Warehouse
 from tests.integration.receiving import body_of, rows
 
