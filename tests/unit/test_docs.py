@@ -78,3 +78,11 @@ def test_the_extra_for_development_lists_what_the_groups_list() -> None:
     grouped = [one for group in groups.values() for one in group if isinstance(one, str)]
     assert sorted(grouped) == sorted(PROJECT["project"]["optional-dependencies"]["dev"])
     assert {one["include-group"] for one in groups["dev"] if isinstance(one, dict)} == groups.keys() - {"dev"}
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.compile(r"(?:^|`|run: |&& )make ([a-z]+)", re.MULTILINE)
+    for path in [*WRITTEN, ROOT / ".github/workflows/ci.yml"]:
+        for target in named.findall(path.read_text()):
+            assert target in targets, f"{path}: make {target}"
