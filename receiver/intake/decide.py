@@ -21,6 +21,7 @@ from receiver.intake.decode import Batch, Rejection, Report
 from receiver.intake.prepare import Job
 from receiver.lifecycle.recovery import ID_REUSED, SUPERSEDED
 from receiver.storage import inserts, journal, lookups
+from receiver.storage.dead_letters import Shortage
 from receiver.storage.journal import Carried
 from receiver.storage.lookups import Known
 from receiver.storage.records import (
@@ -34,7 +35,18 @@ from receiver.storage.records import (
     refused_key,
     report_key,
 )
+from receiver.storage.shares import find_owner
 from receiver.storage.store import TICK, Store, UnavailableError
+
+
+class QuarantineFullError(UnavailableError):
+    """A body that would have to be kept has no room, and is not answered with success. `job` is the one."""
+
+    def __init__(self, job: Job, full: Shortage) -> None:
+        whose = "quarantine" if full == "all" else "share of this sender in the quarantine"
+        super().__init__(f"the {whose} is full: what cannot be kept is not answered with success")
+        self.job = job
+        self.full = full
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +256,7 @@ def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetim
     if job.retried is not None:
         kept = job.retried.body if item.is_kept else None
     elif item.is_kept and not forgotten and not lookups.has_refused(store.warehouse.con, key):
-        kept = store.quarantine.keep(f"{key}.body", job.body)
-        if kept is None and item.sent is not None:
-            raise UnavailableError("the quarantine is full: what cannot be kept is not answered with success")
+        kept = keep_body(store, job, f"{key}.body", item.sent)
     sent = item.sent
     delivery = Delivery(
         id=delivery_id,
@@ -267,6 +277,15 @@ def decide_refused(store: Store, job: Job, item: Rejection, received_at: datetim
     )
     receipt = inserts.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
+
+
+def keep_body(store: Store, job: Job, name: str, sent: payload.EventsBatch | None) -> str | None:
+    """Keep the bytes of a body; None when there is no room for junk. Raises QuarantineFullError for any other."""
+    owner = find_owner(store.warehouse.con, None if sent is None else sent.instance_id)
+    kept = store.quarantine.keep(name, job.body, owner)
+    if kept is None and sent is not None:
+        raise QuarantineFullError(job, store.quarantine.find_shortage(len(job.body), owner) or "all")
+    return kept
 
 
 def retried_key(job: Job) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import duckdb
 
@@ -13,6 +14,7 @@ from receiver.storage import journal
 from receiver.storage.dead_letters import Quarantine
 from receiver.storage.journal import Landfill, LandfillError
 from receiver.storage.paths import Places
+from receiver.storage.shares import list_sizes
 from receiver.storage.store import Store, UnavailableError
 from receiver.storage.warehouse import Warehouse
 
@@ -33,7 +35,7 @@ def open_store(places: Places) -> Store:
         log = Landfill(places.landfill)
         try:
             found = catch_up(opened, log)
-            aside = Quarantine(places.quarantine, places.quarantine_budget)
+            aside = Quarantine(places.quarantine, places.quarantine_budget, partial(list_sizes, opened.con))
         except BaseException:
             log.close()
             raise

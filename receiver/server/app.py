@@ -30,6 +30,7 @@ from penpot_telemetry.errors import TelemetryError
 from penpot_telemetry.wire.limits import AT_WORK, MIB
 from receiver.copies.snapshot import SnapshotError
 from receiver.dashboard import pages
+from receiver.intake.decide import QuarantineFullError
 from receiver.intake.decode import Batch, read_instance
 from receiver.intake.prepare import Job, prepare
 from receiver.lifecycle.erase_request import EraseRequest, describe_stop
@@ -273,6 +274,8 @@ async def receive_body(state: State, body: bytes) -> Receipt:
         try:
             receipt = await asyncio.wrap_future(state.writer.submit(job))
         except UnavailableError as error:
+            if isinstance(error, QuarantineFullError):
+                state.metrics.quarantine_full.labels(error.full).inc()
             message = str(error)
             raise NotTakenError(503, "unavailable", message, retry_after=BROKEN_SECONDS, unread=False) from None
     if isinstance(job.item, Batch) and receipt.status != "quarantined":

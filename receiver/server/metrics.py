@@ -9,6 +9,7 @@ from penpot_telemetry.context_values import RULES
 from penpot_telemetry.errors import Reason
 from penpot_telemetry.wire.batch import BadReason
 from receiver.reports.disk_usage import Sizes
+from receiver.storage.dead_letters import Shortage
 from receiver.storage.records import Outcome
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -26,6 +27,9 @@ class Metrics:
         self.batches = Counter("receiver_batches", "Bodies answered with success", ["outcome"], registry=of)
         self.events = Counter("receiver_events", "Events in batches answered with success", ["outcome"], registry=of)
         self.quarantined = Counter("receiver_quarantined", "Bodies put aside", ["reason"], registry=of)
+        self.quarantine_full = Counter(
+            "receiver_quarantine_full", "Bodies answered with 503: no room in the quarantine", ["full"], registry=of
+        )
         self.dead = Counter("receiver_dead_letters", "Events kept apart from their batch", ["reason"], registry=of)
         self.changed = Counter(
             "receiver_context_values_changed", "Context values reduced or left out", ["key"], registry=of
@@ -38,6 +42,8 @@ class Metrics:
             self.events.labels(outcome)
         for reason in get_args(Reason):
             self.quarantined.labels(reason)
+        for full in get_args(Shortage):
+            self.quarantine_full.labels(full)
         for reason in get_args(BadReason):
             self.dead.labels(reason)
         for key in sorted(RULES):

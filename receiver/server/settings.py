@@ -48,7 +48,7 @@ VARIABLES = {
     "RECEIVER_REPORT_DAYS": "remove legacy reports that came longer ago (default: keep all)",
     "RECEIVER_LANDFILL_DAYS": "remove days of the landfill after so many (default: keep all, a rebuild needs them)",
     "RECEIVER_QUARANTINE_DAYS": "remove bodies that were put aside after so many days (14)",
-    "RECEIVER_QUARANTINE_MIB": "keep at most so many MiB of them, count the others (1024)",
+    "RECEIVER_QUARANTINE_MIB": "keep at most so many MiB of them, an eighth of one sender (1024)",
     "RECEIVER_SNAPSHOT_MINUTES": "publish a snapshot so often, if anything changed; 0: only when asked (60)",
     "RECEIVER_BODY_MIB": "the largest body that is taken (16)",
     "RECEIVER_DECODED_MIB": "the most that a body may inflate to, and its rows may have (24)",

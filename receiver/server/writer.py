@@ -19,6 +19,7 @@ import structlog
 
 from penpot_telemetry.wire.limits import TRANSACTION
 from receiver.intake.commit import receive
+from receiver.intake.decide import QuarantineFullError
 from receiver.intake.prepare import Job
 from receiver.lifecycle.retention import tidy
 from receiver.lifecycle.startup import make_sound
@@ -162,28 +163,36 @@ class Writer:
     def _write(self, group: list[Waiting]) -> None:
         # A request that went away while it waited cancelled its receipt; from here on it can no longer do so.
         group = [waiting for waiting in group if waiting.receipt.set_running_or_notify_cancel()]
-        if not group:
-            return
+        while group and (full := self._write_running(group)) is not None:
+            group = [waiting for waiting in group if waiting is not full]
+
+    def _write_running(self, group: list[Waiting]) -> Waiting | None:
+        """Answer a group; or nobody but the one that is returned, for which the quarantine has no room."""
         started = time.perf_counter()
         try:
             receipts = receive(self.store, [waiting.job for waiting in group])
+        except QuarantineFullError as error:
+            full = next(waiting for waiting in group if waiting.job is error.job)
+            full.receipt.set_exception(error)
+            return full
         except UnavailableError as error:
             for waiting in group:
                 waiting.receipt.set_exception(error)
             log.warning("unavailable", reason=str(error), jobs=len(group))
-            return
+            return None
         except BaseException as error:
             self.store.is_sound = False
             for waiting in group:
                 waiting.receipt.set_exception(UnavailableError(f"the writer stopped at {type(error).__name__}"))
             log.error("failed", error=type(error).__name__, jobs=len(group))
-            return
+            return None
         self._on_commit(time.perf_counter() - started, len(group))
         self.behind += sum(receipt.events for receipt in receipts if receipt.status == "accepted")
         if self.behind:
             self._roll_up_at = min(self._roll_up_at, time.monotonic() + ROLL_UP_SECONDS)
         for waiting, receipt in zip(group, receipts, strict=True):
             waiting.receipt.set_result(receipt)
+        return None
 
     def _roll_up(self) -> None:
         """What the questions read is added up after the answers, so that no sender waits for it."""

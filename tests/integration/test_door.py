@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.abuse.wire import talk
 from tests.integration.receiving import Running, body_of, body_of_bytes, rows, running
@@ -81,7 +82,11 @@ def test_what_a_full_quarantine_cannot_keep_is_not_answered_with_success(tmp_pat
             assert receiver.receipt(b"{junk %d" % number)["status"] == "quarantined"
         answer = receiver.post(body_of_bytes(b"\xe5\xe5"))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
-        assert "quarantine is full" in answer.json()["message"]
+        assert "share of this sender in the quarantine is full" in answer.json()["message"]
         assert receiver.receipt(kept)["status"] == "quarantined"
         assert receiver.receipt(body_of(rows(2)))["status"] == "accepted"
-        assert receiver.get("/status")["received"] == 303
+        assert receiver.receipt(body_of_bytes(b"\xe5\xe5"))["status"] == "quarantined", "it has a share of its own now"
+        assert receiver.get("/status")["received"] == 304
+        figures = requests.get(receiver.url + "/metrics", timeout=20).text
+        assert 'receiver_quarantine_full_total{full="others"} 1.0' in figures
+        assert len(list((tmp_path / "w.quarantine").iterdir())) == 33

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -63,20 +64,22 @@ def test_closing_a_warehouse_ends_a_question_that_would_take_for_ever(tmp_path: 
 
 
 def test_bodies_are_kept_within_a_budget_and_for_some_days(tmp_path: Path) -> None:
-    aside = Quarantine(tmp_path / "quarantine", 2 * BLOCK)
+    some, another, third = (UUID(int=number) for number in range(3))
+    aside = Quarantine(tmp_path / "quarantine", 2 * BLOCK, lambda _: ())
     assert aside.expire(14, NOW) == []
-    assert aside.keep("old", b"12345") == "old"
-    assert aside.keep("new", b"x" * BLOCK) == "new"
-    assert aside.keep("one too many", b"1") is None
+    assert aside.keep("old", b"12345", some) == "old"
+    assert aside.keep("new", b"x" * BLOCK, another) == "new"
+    assert aside.keep("one too many", b"1", third) is None
+    assert aside.find_shortage(1, third) == "all"
     assert {path.stat().st_mode & 0o777 for path in aside.folder.iterdir()} == {0o600}
     for name, days in (("old", 15), ("new", 13)):
         when = (NOW - timedelta(days=days)).timestamp()
         os.utime(aside.folder / name, (when, when))
-    aside = Quarantine(aside.folder, aside.budget)
-    assert aside.keep("one too many after a new start", b"1") is None
+    aside = Quarantine(aside.folder, aside.budget, lambda _: ())
+    assert aside.keep("one too many after a new start", b"1", third) is None
     assert aside.expire(14, NOW) == ["old"]
     assert [path.name for path in aside.folder.iterdir()] == ["new"]
-    assert aside.keep("another", b"1") == "another"
+    assert aside.keep("another", b"1", some) == "another"
 
 
 COLUMNS = "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() ORDER BY ALL"

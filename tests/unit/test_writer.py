@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -17,7 +18,9 @@ from receiver.intake.prepare import prepare
 from receiver.lifecycle.startup import open_store
 from receiver.server.writer import Writer
 from receiver.storage import rollups
+from receiver.storage.dead_letters import BLOCK
 from receiver.storage.paths import Places
+from receiver.storage.store import UnavailableError
 from receiver.storage.warehouse import Warehouse
 from tests.integration.receiving import body_of, rows
 
@@ -107,3 +110,26 @@ def test_a_transaction_takes_no_further_batch_once_its_rows_fill_it(tmp_path: Pa
         with writer:
             assert {receipt.result(20).status for receipt in receipts} == {"accepted"}
     assert groups == [3, 3, 2]
+
+
+def test_a_body_without_room_in_the_quarantine_is_the_only_one_that_is_sent_away(tmp_path: Path) -> None:
+    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine", quarantine_budget=16 * BLOCK)
+    loud, honest = UUID(int=1), UUID(int=2)
+    junk = [body_of(rows(1), instance=loud, digest="sha256:" + f"{number:064x}") for number in range(4)]
+    bad = body_of(rows(1), instance=honest, digest="sha256:" + "0" * 64)
+    with open_store(places) as store:
+        receive(store, [prepare(body_of(rows(1, number), instance=one)) for number, one in enumerate((loud, honest))])
+        writer = Writer(store)
+        bodies = [*junk, bad, body_of(rows(1, 9), instance=honest)]
+        receipts = [writer.submit(prepare(body)) for body in bodies]
+        with writer:
+            for receipt in receipts[2:4]:
+                with pytest.raises(UnavailableError, match="share of this sender in the quarantine is full"):
+                    receipt.result(20)
+            kept = [receipts[number].result(20).status for number in (0, 1, 4, 5)]
+        assert kept == ["quarantined", "quarantined", "quarantined", "accepted"]
+    with open_store(places) as store:  # the shares are known again after a start
+        with pytest.raises(UnavailableError):
+            receive(store, [prepare(junk[2])])
+        assert receive(store, [prepare(junk[0])])[0].status == "quarantined", "it is kept already"
+        assert len(list(places.quarantine.iterdir())) == 3
