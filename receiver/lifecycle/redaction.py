@@ -2,12 +2,10 @@
 
 An event is a profile's when it has its id, be it as `profile_id` or written in one of its texts. Ids are met as they
 are and looked up by hash, so that an erasure can be finished by who does not know the id. Tables and records are judged
-by one function, `last_erased`, over what one pattern, `RUN`, finds. Functions take a connection and the caller owns the
-transaction; `receiver.lifecycle.erasure` knows the order.
+by one function, `last_erased`, over what the same patterns find: see `receiver.lifecycle.id_shapes`. Functions take a
+connection and the caller owns the transaction; `receiver.lifecycle.erasure` knows the order.
 """
 
-import re
-from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,18 +18,11 @@ from msgspec import structs
 
 from penpot_telemetry.wire.payload import OTHER_VERSION
 from receiver.frames import write_rows
+from receiver.lifecycle.id_shapes import NUMBERS, RUN, find_runs, list_ids
 from receiver.storage import journal, rollups
 from receiver.storage.journal import Record
 from receiver.storage.records import DeadLetter, Delivery, forget
 from receiver.storage.tombstones import Erased
-
-RUN = r"[0-9A-Za-z+/=-]{22,}"
-"""What an id may stand in: characters of its digits, and of base64. DuckDB, polars and Python find the same runs."""
-
-ID = re.compile(r"(?=([0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}))")
-"""An id anywhere in a run, also where another one begins before it ends."""
-
-ID_BYTES = 16
 
 ReadEvents = Callable[[Record], tuple[pl.DataFrame, Sequence[DeadLetter]]]
 
@@ -112,7 +103,7 @@ def redact_events(
 
 def find_named(text: str, erased: Erased, received_at: datetime) -> datetime | None:
     """Until when the last of the erased profiles is that a text names; None when it names none."""
-    found = [last_erased(run, erased, received_at) for run in set(re.findall(RUN, text))]
+    found = [last_erased(run, erased, received_at) for run in find_runs(text)]
     return max((at for at in found if at is not None), default=None)
 
 
@@ -125,20 +116,6 @@ def last_erased(run: str, erased: Erased, received_at: datetime | None = None) -
     return max((at for at in found if at is not None and (received_at is None or received_at <= at)), default=None)
 
 
-def list_ids(run: str) -> list[UUID]:
-    """Every id that may be in a run: its digits in a row, with dashes or without, or its 16 bytes as base64.
-
-    >>> UUID("7f1d3c52-9a64-8b07-8005-4c1be2a90d66") in list_ids("ab7f1d3c529a648b0780054c1be2a90d66")
-    True
-    """
-    ids = [UUID(one) for one in ID.findall(run)]
-    digits = run.rstrip("=")
-    if "-" not in digits and "=" not in digits and len(digits) % 4 != 1:
-        data = b64decode(digits + "=" * (-len(digits) % 4))
-        ids += [UUID(bytes=data[at : at + ID_BYTES]) for at in range(len(data) - ID_BYTES + 1)]
-    return ids
-
-
 TEXTS = ("name", "type", "source", "props", "context")
 
 
@@ -146,8 +123,8 @@ def find_events(frame: pl.DataFrame, erased: Erased, received_at: datetime) -> t
     """Which events of a frame are erased, and until when the last of their profiles is; None when none of them is."""
     profiles = {one: erased.profile(UUID(bytes=one)) for one in frame["profile_id"].unique() if one is not None}
     ids = {one: at for one, at in profiles.items() if at is not None and received_at <= at}
-    texts = frame.select(pl.concat_str(TEXTS, separator=" ", ignore_nulls=True).alias("texts")).to_series()
-    runs = texts.str.extract_all(RUN)
+    text = pl.concat_str(TEXTS, separator="\n", ignore_nulls=True)
+    runs = frame.select(pl.concat_list(text.str.extract_all(RUN), text.str.extract_all(NUMBERS))).to_series()
     judged = {run: last_erased(run, erased, received_at) for run in runs.explode().unique() if run is not None}
     named = {run: at for run, at in judged.items() if at is not None}
     gone = frame["profile_id"].is_in(list(ids)).fill_null(value=False)
@@ -296,8 +273,14 @@ NO_DOOMED = (
 
 PROFILES = "SELECT DISTINCT profile_id FROM events WHERE profile_id IS NOT NULL"
 
+
+def runs_of(text: str) -> str:
+    """What `find_runs` finds, for an expression in SQL."""
+    return f"list_concat(regexp_extract_all({text}, '{RUN}'), regexp_extract_all({text}, '{NUMBERS}'))"
+
+
 RUNS = f"""
-SELECT DISTINCT unnest(regexp_extract_all(text, '{RUN}'))
+SELECT DISTINCT unnest({runs_of("text")})
 FROM (
     SELECT DISTINCT unnest([name, type, source, props::VARCHAR, context::VARCHAR]) AS text FROM events
     UNION ALL
@@ -314,19 +297,19 @@ CREATE OR REPLACE TEMP TABLE doomed AS
 SELECT rowid AS row, batch_no FROM events
 WHERE list_contains($ids, profile_id)
    OR (len($runs) > 0 AND list_has_any(
-       regexp_extract_all(concat_ws(' ', name, type, source, props, context), '{RUN}'), $runs
+       {runs_of("concat_ws(chr(10), name, type, source, props, context)")}, $runs
    ))
 """  # noqa: S608  likewise
 
 DOOMED_LETTERS = f"""
 CREATE OR REPLACE TEMP TABLE doomed_letters AS
-SELECT rowid AS row, batch_no FROM dead_letters WHERE list_has_any(regexp_extract_all(event, '{RUN}'), $runs)
+SELECT rowid AS row, batch_no FROM dead_letters WHERE list_has_any({runs_of("event")}, $runs)
 """  # noqa: S608  likewise
 
 DOOMED_VERSIONS = f"""
 CREATE OR REPLACE TEMP TABLE doomed_versions AS
 SELECT version FROM (SELECT version FROM batches UNION SELECT version FROM reports)
-WHERE list_has_any(regexp_extract_all(version, '{RUN}'), $runs)
+WHERE list_has_any({runs_of("version")}, $runs)
 """  # noqa: S608  likewise
 
 REMOVE = (
