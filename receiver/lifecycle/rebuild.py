@@ -1,5 +1,7 @@
 """A new warehouse from everything in the journal, in the old one's place."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +16,7 @@ from receiver.storage import database_files, journal, lookups, tombstones, wareh
 from receiver.storage.journal import Entry, Record
 from receiver.storage.paths import Places
 from receiver.storage.store import TICK, Found
+from receiver.storage.tombstones import Erasure, Tombstones
 from receiver.storage.warehouse import Warehouse
 
 
@@ -74,13 +77,19 @@ def mend_clock(places: Places, now: datetime) -> int:
     """Stamp the receipts that lie ahead of the clock with `now`, in their order, and make the warehouse anew of that.
 
     Returns how many they were. Cut off at any point, the same call again finishes it. A file that is named by a day to
-    come gets another name, under which a rebuild finds it. Raises DatabaseError as `rebuild` does.
+    come gets another name, under which a rebuild finds it. Erasures of the future are stamped first, each between the
+    same receipts as before. Raises DatabaseError as `rebuild` does, and while an erasure is not finished.
     """
     with journal.locked(places.landfill):
+        stones = tombstones.read(places.tombstones)
+        if stones.unfinished:
+            raise DatabaseError("an erasure is not finished: start the server once, which does it, then mend the clock")
         index, _, _ = index_landfill(places.landfill)
         ahead = [entry for entry in index if entry.received_at > now]
         last = max((entry.received_at for entry in index if entry.received_at <= now), default=now)
         first = max(last + TICK, now - len(ahead) * TICK)
+        if stones.latest is not None and stones.latest > now:
+            tombstones.write(places.tombstones, restamp(stones, [entry.received_at for entry in ahead], first, now))
         stamps = {entry.delivery_id: first + number * TICK for number, entry in enumerate(ahead)}
 
         def change(record: Record) -> bytes | None:
@@ -99,3 +108,18 @@ def mend_clock(places: Places, now: datetime) -> int:
         journal.sync_folder(places.landfill)
     rebuild(places)
     return len(ahead)
+
+
+def restamp(stones: Tombstones, ahead: Sequence[datetime], first: datetime, now: datetime) -> Tombstones:
+    """The tombstones with a time of now for each erasure of the future, when the receipts `ahead` begin at `first`.
+
+    Of what was received, each concerns what it did: the receipts up to it, and none behind it.
+    """
+
+    def stamp(one: Erasure) -> Erasure:
+        if one.erased_at <= now:
+            return one
+        stamped = structs.replace(one, erased_at=first + (bisect_right(ahead, one.erased_at) - 1) * TICK)
+        return stamped.finish(min(now, one.finished_at or now), one.content_digest)
+
+    return structs.replace(stones, erasures=[stamp(one) for one in stones.erasures])

@@ -81,6 +81,18 @@ def list_instances(con: duckdb.DuckDBPyConnection, *, limit: int = MOST, offset:
     return Listing(found[0][0] if found else 0, instances)
 
 
+HEARD_LAST = """
+SELECT instance_id FROM (
+    SELECT instance_id, max(received_at) AS last FROM batches GROUP BY instance_id ORDER BY last DESC LIMIT ?
+) ORDER BY last, instance_id
+"""
+
+
+def list_heard(con: duckdb.DuckDBPyConnection, most: int) -> list[UUID]:
+    """The instances whose batches came last, `most` of them, the one heard latest at the end."""
+    return [instance_id for (instance_id,) in con.execute(HEARD_LAST, [most]).fetchall()]
+
+
 WITH_PIN = "SELECT instance_id FROM instance_keys WHERE key IS NOT NULL AND starts_with(instance_id::VARCHAR, ?)"
 
 

@@ -6,7 +6,7 @@ No client address is read here, so none can be logged or stored.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,7 +37,7 @@ from receiver.lifecycle.erase_request import EraseRequest, describe_stop
 from receiver.reports import account, instances
 from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.server.auth import Guard, given_secret
-from receiver.server.budget import Budget, Lanes
+from receiver.server.budget import REMEMBERED, Budget, Lanes
 from receiver.server.erasing import erase
 from receiver.server.metrics import Metrics
 from receiver.server.publisher import Publisher
@@ -174,14 +174,15 @@ def create_app(store: Store, settings: Settings) -> Starlette:
         metrics = Metrics()
         metrics.on_start(store.warehouse.numbers.received_at, account.last_batch_at(store.warehouse.con))
         target = snapshot_of(settings.places.warehouse)
+        known = instances.list_heard(store.warehouse.con, REMEMBERED)
         with (
             Writer(store, metrics.on_commit) as writer,
             Publisher(writer, target, settings.snapshot_minutes) as publisher,
         ):
-            app.state.receiver = state = State(settings, store, writer, publisher, metrics, create_intake(settings))
-            app.state.dashboard = dashboard = pages.open_dashboard(
-                store.reader, settings.threshold, settings.vouch_days
+            app.state.receiver = state = State(
+                settings, store, writer, publisher, metrics, create_intake(settings, known)
             )
+            app.state.dashboard = dashboard = pages.open_dashboard(store.reader, settings.threshold)
             yield
             await dashboard.close()
             await asyncio.to_thread(state.decoders.shutdown)
@@ -197,11 +198,10 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     return app
 
 
-def create_intake(settings: Settings) -> Intake:
-    """Nothing inside yet."""
-    return Intake(
-        settings, asyncio.Semaphore(settings.at_work), Rates(settings.instance_rate), Rates(settings.body_rate)
-    )
+def create_intake(settings: Settings, known: Iterable[UUID] = ()) -> Intake:
+    """Nothing inside yet. `known`: the senders that something was taken from before."""
+    rates, rate = Rates(settings.instance_rate), Rates(settings.body_rate)
+    return Intake(settings, asyncio.Semaphore(settings.at_work), rates, rate, lanes=Lanes(known))
 
 
 # --- taking bodies --------------------------------------------------------------------------------------------------

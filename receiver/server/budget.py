@@ -5,7 +5,7 @@ when it is known. Whoever waits is served in turn.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -60,11 +60,11 @@ class Budget:
 class Lanes:
     """One body of a sender is decoded at a time, and one of all senders that nothing was taken from yet.
 
-    So neither one sender nor any number of invented ones hold all decoders.
+    So neither one sender nor any number of invented ones hold all decoders. `known`: those heard before the start.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[UUID, None] = {}
+    def __init__(self, known: Iterable[UUID] = ()) -> None:
+        self._known: dict[UUID, None] = dict.fromkeys(known)
         self._lanes: WeakValueDictionary[UUID | None, asyncio.Lock] = WeakValueDictionary()
 
     def lane_of(self, instance_id: UUID | None) -> tuple[asyncio.Lock, bool]:

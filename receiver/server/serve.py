@@ -24,6 +24,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from penpot_telemetry.errors import ConfigError
+from receiver.lifecycle.file_modes import make_private
 from receiver.lifecycle.startup import open_store
 from receiver.server.app import create_app
 from receiver.server.auth import require_token
@@ -122,6 +123,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     listener = bind(settings.host, settings.port)
     try:
+        if made := make_private(settings.places):
+            log.warning("made private", files=made)  # of a version that let others read them
         with listener, open_store(settings.places) as store:
             tell(store.found)
             run(settings, store, listener, announce)

@@ -42,7 +42,7 @@ class Erasure(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
 
     def finish(self, at: datetime, content_digest: str) -> Self:
         """The receipt."""
-        done = structs.replace(self, finished_at=at, content_digest=content_digest)
+        done = structs.replace(self, finished_at=at, content_digest=content_digest, digest="")
         return structs.replace(done, digest=digest_bytes(msgspec.json.encode(done)))
 
 

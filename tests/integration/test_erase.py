@@ -1,9 +1,11 @@
 """Erasing an instance or a profile: no trace in any file, nothing comes back, and the sums still agree."""
 
+import hashlib
 import itertools
 import json
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ import msgspec
 import pytest
 import requests
 import zstandard
+from msgspec import structs
 from starlette.datastructures import Headers
 
 from penpot_telemetry.errors import DatabaseError, DecodeError
@@ -32,7 +35,7 @@ from receiver.intake.commit import receive
 from receiver.intake.operations import unpin
 from receiver.intake.prepare import prepare
 from receiver.lifecycle.erase import erase_id
-from receiver.lifecycle.rebuild import rebuild
+from receiver.lifecycle.rebuild import mend_clock, rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Account, content_digest
 from receiver.server.auth import given_secret
@@ -126,7 +129,9 @@ def day_file(folder: Path) -> Path:
 def shapes(wanted: UUID) -> list[bytes]:
     """An id as text, as hex, as bytes, and as DuckDB stores it: 128 bits, little end first, the top bit turned."""
     stored = (wanted.int ^ (1 << 127)).to_bytes(16, "little")
-    texts = [str(wanted), str(wanted).upper(), wanted.hex, wanted.hex.upper()]
+    high = struct.unpack(">q", wanted.bytes[:8])[0]
+    numbers = [str(high)] if abs(high) > 10**12 else []
+    texts = [str(wanted), str(wanted).upper(), wanted.hex, wanted.hex.upper(), *numbers]
     return [*(text.encode() for text in texts), wanted.bytes, wanted.bytes_le, stored]
 
 
@@ -277,6 +282,32 @@ def test_what_comes_later_is_loaded_and_can_be_erased_again(folder: Path) -> Non
     kept = command(folder, "erase", "--receipts").stdout.splitlines()
     assert [json.loads(line)["number"] for line in kept] == [1, 2]
     assert json.loads(kept[1]) == receipt
+
+
+def test_an_erasure_of_a_wrong_clock_is_mended_with_the_receipts_and_takes_nothing_that_came_after(
+    tmp_path: Path,
+) -> None:
+    now = datetime.now(UTC)
+    bodies = [body_of(rows(1, n), instance=PENPOT, batch_id=BATCHES[n], batch_seq=n + 1) for n in range(4)]
+    post(tmp_path, bodies[0])
+    for body in bodies[1:3]:
+        with open_store(places_of(tmp_path)) as store:
+            store.clock = lambda: now + timedelta(days=70 * 365)
+            assert receive(store, [prepare(body)])[0].status == "accepted"
+        if body is bodies[1]:
+            receipt = erase_id(places_of(tmp_path), "instance", PENPOT)
+            assert receipt.erased_at > now + timedelta(days=365)
+    assert mend_clock(places_of(tmp_path), datetime.now(UTC)) == 2
+    (mended,) = tombstones.read(places_of(tmp_path).tombstones).erasures
+    assert mended.erased_at < datetime.now(UTC)
+    assert mended.digest != receipt.digest
+    again = structs.replace(mended, digest="")
+    assert mended.digest == "sha256:" + hashlib.sha256(msgspec.json.encode(again)).hexdigest()
+    for _ in range(2):
+        rebuild(places_of(tmp_path))
+        assert [status for status, *_ in post(tmp_path, *bodies)][:3] == ["duplicate"] * 3
+    assert ask(tmp_path, EVENTS) == [(2,)], "what came after the erasure, before the clock was mended and later"
+    check(tmp_path)
 
 
 def test_what_comes_later_is_stamped_later_although_the_clock_went_back(folder: Path) -> None:
@@ -586,6 +617,7 @@ def test_what_is_no_record_goes_too_since_it_cannot_be_read(folder: Path) -> Non
 # --- an id that hides -----------------------------------------------------------------------------------------------
 
 HEX = PROFILE.hex
+HALVES = struct.unpack(">qq", PROFILE.bytes)
 HIDDEN: dict[str, Mapping[Keyword, object]] = {
     "behind more hex digits": event(props={"p": "ab" + HEX}),
     "before more hex digits": event(props={"p": HEX + "0123"}),
@@ -600,11 +632,14 @@ HIDDEN: dict[str, Mapping[Keyword, object]] = {
     "within bytes": event(props={"p": b"\1" + PROFILE.bytes + b"\2\3"}),
     "in what is kept of a bad event": event(name=5, props={"p": "ab" + HEX}),
     "as the bytes of a bad event": event(name=5, props={"p": PROFILE.bytes}),
+    "with its dashes escaped": event(props={"p": str(PROFILE).replace("-", "%2D")}),
+    "as two longs": event(props={"p": list(HALVES)}),
+    "as two longs of a bad event": event(name=5, props={"p": list(HALVES)}),
 }
 LOOKS_LIKE_IT = event(props={"p": HEX[1:] + "00", "q": HEX[:16] + " " + HEX[16:]})
 
 
-@pytest.mark.parametrize("shape", [*HIDDEN, "all of them"])
+@pytest.mark.parametrize("shape", ["as two longs", "in what is kept of a bad event", "all of them"])
 def test_a_profile_goes_wherever_its_id_is_written_and_a_rebuild_agrees(tmp_path: Path, shape: str) -> None:
     places = places_of(tmp_path)
     shapes_of_it = list(HIDDEN.values()) if shape == "all of them" else [HIDDEN[shape]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import duckdb
 import pytest
 
 from receiver.storage import journal
@@ -122,7 +123,16 @@ def test_a_receipt_of_the_far_future_stops_the_next_until_the_clock_is_mended(do
 
 
 def test_warehouse_log_and_snapshot_are_the_operators_only(tmp_path: Path) -> None:
+    open_to_others = [tmp_path / "r" / name for name in ("w.quarantine", "w.quarantine/0.body", "w.duckdb")]
+    open_to_others[0].mkdir(parents=True)
+    open_to_others[1].write_bytes(b"of an earlier version")
+    with duckdb.connect(str(open_to_others[2])):
+        pass
+    for path, mode in zip(open_to_others, (0o755, 0o644, 0o640), strict=True):
+        path.chmod(mode)
     with running(tmp_path / "r") as receiver:
+        assert '"files": 3' in next(line for line in receiver.log.splitlines() if "made private" in line)
+        assert [stat.S_IMODE(path.stat().st_mode) for path in open_to_others] == [0o700, 0o600, 0o600]
         receiver.receipt(penpots_body())
         assert command(receiver.folder, "snapshot").returncode == 0
         files = [path for path in receiver.folder.rglob("*") if path.is_file() and path.name != "log"]

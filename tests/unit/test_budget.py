@@ -1,9 +1,16 @@
 """Bytes are shared out in turn, and no sender holds all decoders."""
 
 import asyncio
+from pathlib import Path
 from uuid import UUID
 
+from receiver.intake.commit import receive
+from receiver.intake.prepare import prepare
+from receiver.lifecycle.startup import open_store
+from receiver.reports import instances
 from receiver.server.budget import REMEMBERED, Budget, Lanes
+from receiver.storage.paths import places_beside
+from tests.integration.receiving import body_of, rows
 
 
 def test_a_share_waits_until_others_gave_back_enough_and_they_are_served_in_turn() -> None:
@@ -52,3 +59,14 @@ def test_all_unknown_senders_share_one_lane_and_a_known_one_has_its_own() -> Non
         assert not lanes.lane_of(UUID(int=1))[1]
 
     asyncio.run(run())
+
+
+def test_senders_of_before_the_start_are_known_those_heard_last_first(tmp_path: Path) -> None:
+    senders = [UUID(int=number) for number in (3, 1, 2)]
+    with open_store(places_beside(tmp_path / "w.duckdb")) as store:
+        for number, one in enumerate([*senders, senders[0]]):
+            receive(store, [prepare(body_of(rows(1, number), instance=one))])
+        heard = instances.list_heard(store.warehouse.con, 2)
+    assert heard == [senders[2], senders[0]]
+    lanes = Lanes(heard)
+    assert [lanes.lane_of(one)[1] for one in senders] == [True, False, True]
