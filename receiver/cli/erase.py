@@ -13,7 +13,7 @@ import msgspec
 
 from receiver.cli.client import LONG_SECONDS, NoAnswerError, ask_server, find_url, open_to_read
 from receiver.cli.options import place_options
-from receiver.lifecycle.erase import erase_ids
+from receiver.intake.operations import erase_ids
 from receiver.lifecycle.erase_request import EraseAnswer, EraseRequest, describe_stop, find_ids
 from receiver.storage import tombstones
 from receiver.storage.paths import Places, operator_file

@@ -1,6 +1,6 @@
-"""What an operator asks of a store: retry or drop what was put aside, load dead letters again, unpin a key.
+"""What an operator asks for: retry or drop what was put aside, load dead letters again, unpin a key, erase.
 
-Each is a record of the journal, so that a rebuild finds it between the same deliveries.
+Each but an erasure is a record of the journal, so that a rebuild finds it between the same deliveries.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,17 @@ from receiver.frames import (
 from receiver.intake.commit import receive, write_word
 from receiver.intake.decode import Rejection
 from receiver.intake.prepare import prepare
+from receiver.lifecycle import erasure
+from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Letter, Refused
-from receiver.storage import connection, journal, lookups, warehouse
+from receiver.storage import connection, journal, lookups, tombstones, warehouse
+from receiver.storage.paths import Places
 from receiver.storage.records import (
     Delivery,
     Receipt,
 )
 from receiver.storage.store import Store
+from receiver.storage.tombstones import Erasure
 
 
 def unpin(store: Store, instance_id: UUID) -> str | None:
@@ -108,3 +112,20 @@ def drop(store: Store, bodies: Sequence[str]) -> None:
     store.quarantine.remove(bodies)
     with connection.transaction(store.warehouse.con):
         warehouse.forget_bodies(store.warehouse.con, bodies)
+
+
+def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
+    """Remove all that was received of an instance or a profile, everywhere, for good; returns the receipt."""
+    (receipt,) = erase_ids(places, scope, [wanted])
+    return receipt
+
+
+def erase_ids(places: Places, scope: tombstones.Scope, wanted: Sequence[UUID]) -> list[Erasure]:
+    """The same for several at once, in one pass over the files; what was removed is counted in the first receipt.
+
+    Raises DatabaseError when the warehouse is in use, DecodeError when a record cannot be read to see what it holds.
+    """
+    with open_store(places) as store:
+        first = erasure.begin_erasure(store, scope, wanted)
+    erasure.finish_erasures(places)
+    return tombstones.read(places.tombstones).erasures[first - 1 :]

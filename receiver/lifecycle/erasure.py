@@ -1,21 +1,61 @@
-"""The order of an erasure that has its tombstones: quarantine, journal, warehouse, copies; a start finishes it."""
+"""The order of an erasure: tombstones first, then quarantine, journal, warehouse, copies; a start finishes it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from uuid import UUID
 
-import duckdb
 from msgspec import structs
 
-from penpot_telemetry.errors import DatabaseError, DecodeError
+from penpot_telemetry.errors import DatabaseError
 from receiver.copies import snapshot
 from receiver.lifecycle import redaction
-from receiver.lifecycle.recovery import read_events
 from receiver.reports import account
 from receiver.storage import connection, database_files, journal, paths, tombstones, warehouse
-from receiver.storage.journal import Record, Rewritten
 from receiver.storage.paths import Places
-from receiver.storage.tombstones import Erased, Erasure
+from receiver.storage.store import Store
+from receiver.storage.tombstones import Erasure
 from receiver.storage.warehouse import Warehouse
+
+
+def begin_erasure(store: Store, scope: tombstones.Scope, wanted: Sequence[UUID]) -> int:
+    """Count what is to go, and write the tombstones; returns the number of the first receipt.
+
+    Nothing is changed until the tombstones are durable; from there on a start finishes what is cut off.
+    """
+    places, con = store.places, store.warehouse.con
+    stones = tombstones.read(places.tombstones)
+    at = store.next_instant()
+    first = len(stones.erasures) + 1
+    asked = [
+        Erasure(number, scope, tombstones.hash_id(stones.hash_key, scope, one), at, {"counted-in-receipt": first})
+        for number, one in enumerate(wanted, first)
+    ]
+    erased = tombstones.index(stones, asked)
+    redaction.mark_doomed(con, erased)
+    bodies = redaction.pick_bodies(con, places.quarantine, erased)
+    purged = redaction.purge(places.landfill, replace(erased, bodies=frozenset(bodies)), con, dry_run=True)
+    rows = redaction.count_rows(con, erased, at)
+    removed = {
+        "events": rows.events,
+        "dead-letters": rows.dead_letters,
+        "batches": rows.batches,
+        "batches-shortened": rows.shortened_batches,
+        "reports": rows.reports,
+        "quarantine": rows.quarantine,
+        "quarantine-bodies": len(bodies),
+        "landfill-records": purged.records,
+        "landfill-damaged-bytes": purged.damaged_bytes,
+    }
+    tombstones.write(
+        places.tombstones,
+        structs.replace(
+            stones,
+            erasures=[*stones.erasures, structs.replace(asked[0], removed=removed), *asked[1:]],
+            bodies=sorted({*stones.bodies, *bodies}),
+        ),
+    )
+    return first
 
 
 def finish_erasures(places: Places) -> list[Erasure]:
@@ -34,7 +74,7 @@ def finish_erasures(places: Places) -> list[Erasure]:
         with Warehouse(places.warehouse) as opened:
             redaction.mark_doomed(opened.con, erased)
             redaction.remove_bodies(places.quarantine, stones.bodies)
-            purge(places.landfill, erased, opened.con)
+            redaction.purge(places.landfill, erased, opened.con)
             with connection.transaction(opened.con):
                 redaction.erase_rows(opened.con, erased, at)
                 warehouse.forget_bodies(opened.con, stones.bodies)
@@ -52,33 +92,6 @@ def finish_erasures(places: Places) -> list[Erasure]:
         done = [one for one in stones.erasures if one.finished_at is not None]
         tombstones.write(places.tombstones, structs.replace(stones, erasures=[*done, *receipts]))
     return receipts
-
-
-def purge(
-    folder: Path, erased: Erased, con: duckdb.DuckDBPyConnection | None = None, *, dry_run: bool = False
-) -> Rewritten:
-    """Write every file of the landfill anew that holds something erased, however it is called; returns what went.
-
-    With a connection, records of batches that it knows to be free of it are not opened, and one that cannot be read
-    raises DecodeError; without, such a record stays, and a replay counts it.
-    """
-    if not (erased.instances or erased.profiles):
-        return Rewritten(0, 0)
-    untouched = () if con is None else redaction.find_untouched(con)
-
-    def change(record: Record) -> bytes | None:
-        try:
-            return redaction.redact(record, erased, read_events, untouched)
-        except DecodeError:
-            if con is None:
-                return None
-            raise
-
-    for cut_off in folder.rglob("*" + journal.SUFFIX + journal.NEW):
-        cut_off.unlink()
-    files = sorted(folder.rglob("*" + journal.SUFFIX))
-    lost = [journal.rewrite(path, change, dry_run=dry_run) for path in files]
-    return Rewritten(sum(one.records for one in lost), sum(one.damaged_bytes for one in lost))
 
 
 def check_erased(opened: Warehouse, places: Places) -> None:

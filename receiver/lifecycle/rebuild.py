@@ -10,8 +10,8 @@ from msgspec import structs
 
 from penpot_telemetry.errors import DatabaseError
 from receiver.lifecycle import redaction
-from receiver.lifecycle.erasure import purge
 from receiver.lifecycle.recovery import replay
+from receiver.lifecycle.redaction import purge
 from receiver.storage import database_files, journal, lookups, tombstones, warehouse
 from receiver.storage.journal import Entry, Record
 from receiver.storage.paths import Places

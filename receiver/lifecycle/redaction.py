@@ -16,11 +16,13 @@ import duckdb
 import polars as pl
 from msgspec import structs
 
+from penpot_telemetry.errors import DecodeError
 from penpot_telemetry.wire.payload import OTHER_VERSION
 from receiver.frames import write_rows
 from receiver.lifecycle.id_shapes import NUMBERS, RUN, find_runs, list_ids
+from receiver.lifecycle.recovery import read_events
 from receiver.storage import journal, rollups
-from receiver.storage.journal import Record
+from receiver.storage.journal import Record, Rewritten
 from receiver.storage.records import DeadLetter, Delivery, forget
 from receiver.storage.tombstones import Erased
 
@@ -372,3 +374,30 @@ WHERE batch_no NOT IN (SELECT batch_no FROM doomed) AND batch_no NOT IN (SELECT 
 def find_untouched(con: duckdb.DuckDBPyConnection) -> Untouched:
     """The batches that are here in full and hold no marked event: their records need not be opened."""
     return set(con.execute(UNTOUCHED).fetchall())
+
+
+def purge(
+    folder: Path, erased: Erased, con: duckdb.DuckDBPyConnection | None = None, *, dry_run: bool = False
+) -> Rewritten:
+    """Write every file of the landfill anew that holds something erased, however it is called; returns what went.
+
+    With a connection, records of batches that it knows to be free of it are not opened, and one that cannot be read
+    raises DecodeError; without, such a record stays, and a replay counts it.
+    """
+    if not (erased.instances or erased.profiles):
+        return Rewritten(0, 0)
+    untouched = () if con is None else find_untouched(con)
+
+    def change(record: Record) -> bytes | None:
+        try:
+            return redact(record, erased, read_events, untouched)
+        except DecodeError:
+            if con is None:
+                return None
+            raise
+
+    for cut_off in folder.rglob("*" + journal.SUFFIX + journal.NEW):
+        cut_off.unlink()
+    files = sorted(folder.rglob("*" + journal.SUFFIX))
+    lost = [journal.rewrite(path, change, dry_run=dry_run) for path in files]
+    return Rewritten(sum(one.records for one in lost), sum(one.damaged_bytes for one in lost))

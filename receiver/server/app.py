@@ -182,7 +182,9 @@ def create_app(store: Store, settings: Settings) -> Starlette:
             app.state.receiver = state = State(
                 settings, store, writer, publisher, metrics, create_intake(settings, known)
             )
-            app.state.dashboard = dashboard = pages.open_dashboard(store.reader, settings.threshold)
+            app.state.dashboard = dashboard = pages.open_dashboard(
+                store.reader, settings.threshold, settings.vouch_days
+            )
             yield
             await dashboard.close()
             await asyncio.to_thread(state.decoders.shutdown)

@@ -32,9 +32,8 @@ from penpot_telemetry.wire.batch import EventRow
 from penpot_telemetry.wire.fressian import Keyword
 from receiver.cli.account import find_account
 from receiver.intake.commit import receive
-from receiver.intake.operations import unpin
+from receiver.intake.operations import erase_id, unpin
 from receiver.intake.prepare import prepare
-from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import mend_clock, rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Account, content_digest

@@ -20,7 +20,7 @@ from penpot_telemetry.ledger import Verification
 from penpot_telemetry.wire import payload, signature
 from penpot_telemetry.wire.batch import encode_events
 from receiver.intake import commit, decode, operations
-from receiver.lifecycle.erase import erase_id
+from receiver.intake.operations import erase_id
 from receiver.reports.instances import Instance, list_instances
 from receiver.storage import journal
 from receiver.storage.store import UnavailableError

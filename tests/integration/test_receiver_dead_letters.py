@@ -18,10 +18,9 @@ import zstandard
 from penpot_telemetry.wire.limits import Limits
 from receiver.intake import operations
 from receiver.intake.commit import receive
-from receiver.intake.operations import revive
+from receiver.intake.operations import erase_id, revive
 from receiver.intake.prepare import prepare
 from receiver.lifecycle import retention
-from receiver.lifecycle.erase import erase_id
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account

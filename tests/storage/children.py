@@ -25,10 +25,10 @@ from receiver.cli import account as cli_account
 from receiver.cli.client import open_to_read
 from receiver.cli.options import explain
 from receiver.copies import snapshot
-from receiver.intake import commit, decide
+from receiver.intake import commit, decide, operations
 from receiver.intake.commit import receive
 from receiver.intake.prepare import prepare
-from receiver.lifecycle import erase, retention
+from receiver.lifecycle import retention
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
@@ -140,7 +140,7 @@ def do_rebuild(places: Places, answered: Callable[[int], None]) -> None:
 
 
 def do_erase(places: Places, answered: Callable[[int], None]) -> None:
-    erase.erase_id(places, "instance", OTHER)
+    operations.erase_id(places, "instance", OTHER)
     answered(-1)
 
 
