@@ -866,12 +866,14 @@ class Questions(ABC):
         Denominator: received, events of batches with totals received that day; lost_share is dropped / (received +
         dropped).
 
-        Suppression: instances_with_loss from 1 to below the threshold is NULL; events name nobody and are always
-        shown.
+        Suppression: instances_with_loss and instances_implausible are NULL from 1 to below the threshold; events
+        name nobody and are always shown.
 
         Traps: exact for senders that give totals; the others say nothing, and what they lose is not to be seen
         here. set_aside falls below zero when such events were sent after all. A new instance id reports its past
-        again. The version filter does not apply to losses.
+        again. What an instance claims on a day is implausible, and in no sum, beyond one full batch a minute since
+        the day on which it was heard before (14,400,000 events a day); what it lost in truth is missing then, too.
+        The version filter does not apply to losses.
 
         Columns:
             day: the day of report, UTC
@@ -880,12 +882,14 @@ class Questions(ABC):
             received: events received from senders that give totals
             lost_share: dropped / (received + dropped)
             instances_with_loss: instances that reported a loss
+            instances_implausible: instances that reported more than can be; none of theirs is in the columns
+                before
             instances_reporting: instances with an event on the day
             instances_known: instances with an event in the 28 days up to the day
             coverage: instances_reporting / instances_known
             fresh_at: the newest receipt, UTC
             is_open: batches of the day may still come
-            suppressed: the number of instances is hidden
+            suppressed: a number of instances is hidden
         """
         return self.ask(
             "sender_loss",
@@ -916,12 +920,13 @@ class Questions(ABC):
 
         Denominator: expected, the numbered batches received that day and the missing ones.
 
-        Suppression: instances_with_gaps from 1 to below the threshold is NULL; batches name nobody and are always
-        shown.
+        Suppression: instances_with_gaps and instances_implausible are NULL from 1 to below the threshold; batches
+        name nobody and are always shown.
 
         Traps: senders without batch numbers are not in it. A sender that begins anew at 1 shows no gap, and neither
-        does a copied machine; see suspect_ids. What a sender dropped before it made a batch of it is in
-        sender_loss.
+        does a copied machine; see suspect_ids. What an instance passes over on a day is implausible, and in no sum,
+        beyond one batch a minute since the day on which it was heard before (1,440 a day). What a sender dropped
+        before it made a batch of it is in sender_loss.
 
         Columns:
             day: the day of receipt, UTC
@@ -930,12 +935,14 @@ class Questions(ABC):
             expected: batches + missing
             missing_share: missing / expected
             instances_with_gaps: instances with a number missing there
+            instances_implausible: instances that passed over more than can be; nothing of theirs is in the
+                columns before
             instances_reporting: instances with an event on the day
             instances_known: instances with an event in the 28 days up to the day
             coverage: instances_reporting / instances_known
             fresh_at: the newest receipt, UTC
             is_open: the missing ones may still come
-            suppressed: the number of instances is hidden
+            suppressed: a number of instances is hidden
         """
         return self.ask(
             "sequence_gaps",

@@ -42,7 +42,8 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
     """received = loaded + duplicate + quarantined, in bodies. `losses` and `gaps` list the latest MOST only.
 
     `removed`: events that were loaded and are gone, by cause. `dead_letters`: events of loaded batches that are kept
-    apart, by reason. `changed_values`: context values that were reduced or left out.
+    apart, by reason. `changed_values`: context values that were reduced or left out. `implausible_instances` claimed
+    more on some day than can be: nothing of that day is in `lost_at_senders` or `missing_batches`.
     """
 
     received: int
@@ -66,6 +67,7 @@ class Account(msgspec.Struct, frozen=True, rename="kebab"):
     losses: list[Loss]
     gaps: list[Gap]
     checks: list[Check]
+    implausible_instances: int = 0
     last_batch_at: datetime | None = None
     sizes: Sizes | None = None
 
@@ -120,7 +122,11 @@ SELECT (SELECT count(*) FROM deliveries) AS received,
        (SELECT count(*) FROM dead_letters) AS letters,
        (SELECT count(*) FROM superseded) AS superseded,
        (SELECT coalesce(sum(dropped + quarantined), 0)::BIGINT FROM sender_loss) AS lost_at_senders,
-       (SELECT coalesce(sum(missing), 0)::BIGINT FROM sequence_gaps) AS missing_batches
+       (SELECT coalesce(sum(missing), 0)::BIGINT FROM sequence_gaps) AS missing_batches,
+       (SELECT count(DISTINCT instance_id) FROM (
+           SELECT instance_id, is_plausible FROM sender_loss
+           UNION ALL SELECT instance_id, is_plausible FROM sequence_gaps
+       ) WHERE NOT is_plausible) AS implausible_instances
 """
 
 UNEVEN = """
@@ -135,7 +141,9 @@ SELECT instance_id, reported_on, dropped, quarantined FROM sender_loss WHERE dro
 ORDER BY reported_on DESC, instance_id LIMIT ?
 """
 
-GAPS = "SELECT instance_id, first_missing, last_missing FROM sequence_gaps ORDER BY ALL LIMIT ?"
+GAPS = """
+SELECT instance_id, first_missing, last_missing FROM sequence_gaps WHERE is_plausible ORDER BY ALL LIMIT ?
+"""
 
 REMOVED = """
 SELECT cause, sum(events)::BIGINT
@@ -180,6 +188,7 @@ def read_account(con: duckdb.DuckDBPyConnection) -> Account:
         quarantine=reasons,
         lost_at_senders=sums["lost_at_senders"],
         missing_batches=sums["missing_batches"],
+        implausible_instances=sums["implausible_instances"],
         losses=losses,
         gaps=gaps,
         checks=list_checks(sums, uneven),

@@ -15,7 +15,8 @@ class Instance(msgspec.Struct, frozen=True, rename="kebab"):
     """An instance as it was seen. `lost` are events that it says it lost before sending, `missing` batches by sequence.
 
     `version` is that of its newest batch or report, `versions` how many it had; `signed` counts batches. `key` is
-    pinned: no other may sign for it.
+    pinned: no other may sign for it. Batches came on `days` days of receipt; too few for RECEIVER_VOUCH_DAYS and
+    `is_vouched` is false. On `implausible_days` it claimed more than can be: `missing` and `lost` leave these out.
     """
 
     instance_id: UUID
@@ -31,6 +32,9 @@ class Instance(msgspec.Struct, frozen=True, rename="kebab"):
     key: str | None
     missing: int
     lost: int
+    days: int
+    is_vouched: bool
+    implausible_days: int
 
 
 class Listing(msgspec.Struct, frozen=True, rename="kebab"):
@@ -58,12 +62,21 @@ WITH seen AS (
     LIMIT $limit OFFSET $offset
 )
 SELECT total, instance_id, first_seen, last_seen, version, versions, batches, events, reports, trust, signed, key,
-       coalesce(missing, 0), coalesce(lost, 0)
+       coalesce(missing, 0), coalesce(lost, 0), coalesce(days, 0),
+       instance_id NOT IN (SELECT unnest(unvouched_on($vouch_days))) AND days IS NOT NULL, coalesce(implausible_days, 0)
 FROM instances
 LEFT JOIN instance_keys USING (instance_id)
 LEFT JOIN (SELECT instance_id, sum(missing)::BIGINT AS missing FROM sequence_gaps GROUP BY ALL) USING (instance_id)
 LEFT JOIN (SELECT instance_id, sum(dropped + quarantined)::BIGINT AS lost FROM sender_loss GROUP BY ALL)
     USING (instance_id)
+LEFT JOIN (SELECT instance_id, count(*) AS days FROM receipt_days GROUP BY ALL) USING (instance_id)
+LEFT JOIN (
+    SELECT instance_id, count(DISTINCT reported_on) AS implausible_days
+    FROM (SELECT instance_id, reported_on, is_plausible FROM sender_loss
+          UNION ALL SELECT instance_id, reported_on, is_plausible FROM sequence_gaps)
+    WHERE NOT is_plausible
+    GROUP BY ALL
+) USING (instance_id)
 ORDER BY last_seen DESC, instance_id
 """
 
@@ -71,9 +84,11 @@ MOST = 10_000
 """Instances in one listing."""
 
 
-def list_instances(con: duckdb.DuckDBPyConnection, *, limit: int = MOST, offset: int = 0) -> Listing:
+def list_instances(
+    con: duckdb.DuckDBPyConnection, *, vouch_days: int = 0, limit: int = MOST, offset: int = 0
+) -> Listing:
     """Up to `limit` instances after the first `offset` ones, those heard latest first."""
-    found = con.execute(LISTING, {"limit": limit, "offset": offset}).fetchall()
+    found = con.execute(LISTING, {"vouch_days": vouch_days, "limit": limit, "offset": offset}).fetchall()
     instances = [
         Instance(instance_id, first_seen.replace(tzinfo=UTC), last_seen.replace(tzinfo=UTC), *rest)
         for _, instance_id, first_seen, last_seen, *rest in found

@@ -462,7 +462,9 @@ async def list_instances(request: Request) -> Response:
     """Who sends, those heard latest first."""
     limit = parameter(request, "limit", 1000, instances.MOST)
     offset = parameter(request, "offset", 0, 2**63 - 1)
-    return answer(200, await read(request, partial(instances.list_instances, limit=limit, offset=offset)))
+    vouch_days = state_of(request).settings.vouch_days
+    look = partial(instances.list_instances, vouch_days=vouch_days, limit=limit, offset=offset)
+    return answer(200, await read(request, look))
 
 
 async def batches(request: Request) -> Response:

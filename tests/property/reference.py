@@ -658,16 +658,35 @@ def lateness(world: World) -> list[Row]:
     return rows
 
 
+def days_since(world: World, instance: UUID, day: date) -> int:
+    """Days since the receipt before; one when there was none."""
+    before = [b.received_on for b in world.batches if b.instance == instance and b.received_on < day]
+    return (day - max(before)).days if before else 1
+
+
+BATCHES_A_DAY = 24 * 60
+EVENTS_A_DAY = BATCHES_A_DAY * 10_000
+
+
 def sequence_gaps(world: World) -> list[Row]:
     numbered: dict[tuple[UUID, int], list[Batch]] = defaultdict(list)
     for b in world.heard:
         if b.seq is not None and world.instance in {None, b.instance}:
             numbered[b.instance, b.seq].append(b)
+    skipped: dict[tuple[UUID, date], int] = defaultdict(int)
+    for (instance, seq), batches in numbered.items():
+        before = max((n for i, n in numbered if i == instance and n < seq), default=0)
+        skipped[instance, min(b.received_on for b in batches)] += seq - before - 1
     found: dict[date, list[tuple[UUID, int]]] = defaultdict(list)
+    odd: dict[date, set[UUID]] = defaultdict(set)
     for (instance, seq), batches in numbered.items():
         if any(world.version in {None, b.version} for b in batches):
             before = max((n for i, n in numbered if i == instance and n < seq), default=0)
-            found[min(b.received_on for b in batches)].append((instance, seq - before - 1))
+            day = min(b.received_on for b in batches)
+            if skipped[instance, day] > BATCHES_A_DAY * days_since(world, instance, day):
+                odd[day].add(instance)
+            else:
+                found[day].append((instance, seq - before - 1))
     return [
         {
             "day": day,
@@ -676,6 +695,7 @@ def sequence_gaps(world: World) -> list[Row]:
             "expected": len(found[day]) + sum(n for _, n in found[day]),
             "missing_share": share(sum(n for _, n in found[day]), len(found[day]) + sum(n for _, n in found[day])),
             "instances_with_gaps": len({i for i, n in found[day] if n}),
+            "instances_implausible": len(odd[day]),
         }
         for day in world.days
     ]
@@ -741,11 +761,17 @@ def sender_loss(world: World) -> list[Row]:
         losses[b.received_on][b.instance][0] += b.totals[1] - base[1]
         losses[b.received_on][b.instance][1] += b.totals[2] - base[2]
         before[b.instance] = b.totals
+    odd = {
+        (day, i)
+        for day, by_instance in losses.items()
+        for i, loss in by_instance.items()
+        if max(map(abs, loss)) > EVENTS_A_DAY * days_since(world, i, day)
+    }
     for b in world.picked_batches(version=False):
-        received[b.received_on] += len(b.events) if b.totals else 0
+        received[b.received_on] += len(b.events) if b.totals and (b.received_on, b.instance) not in odd else 0
     rows: list[Row] = []
     for day in world.days:
-        mine = {i: loss for i, loss in losses[day].items() if world.instance in {None, i}}
+        mine = {i: loss for i, loss in losses[day].items() if world.instance in {None, i} and (day, i) not in odd}
         dropped = sum(loss[0] for loss in mine.values())
         rows.append(
             {
@@ -755,6 +781,7 @@ def sender_loss(world: World) -> list[Row]:
                 "received": received[day],
                 "lost_share": share(dropped, received[day] + dropped),
                 "instances_with_loss": sum(loss[0] > 0 for loss in mine.values()),
+                "instances_implausible": sum(on == day and world.instance in {None, i} for on, i in odd),
             }
         )
     return rows

@@ -42,12 +42,14 @@ def batches(draw: st.DrawFn) -> Batch:
         version=draw(st.sampled_from(VERSIONS)),
         received_on=MONDAY + received * DAY,
         events=tuple(draw(st.lists(events(received), min_size=1, max_size=5))),
-        seq=draw(st.integers(1, 9)) if ours else None,
+        seq=draw(st.one_of(st.integers(1, 9), st.sampled_from([1500, 10**11]))) if ours else None,
         repeats=draw(st.sampled_from([0, 0, 1, 3])),
         overlap=None if ours else draw(st.integers(0, 2)),
         context_keys=draw(st.sampled_from([0, 0, 2])),
         event_keys=draw(st.sampled_from([0, 0, 1])),
-        totals=draw(st.one_of(st.none(), st.tuples(*[st.integers(0, 50)] * 3))) if ours else None,
+        totals=draw(st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.just(10**11))] * 3)))
+        if ours
+        else None,
     )
 
 
