@@ -1014,27 +1014,32 @@ class Questions(ABC):
     ) -> pl.DataFrame:
         """Which instance ids may be one Penpot under a new id, or two machines under one?
 
-        Counts: signs, by instance id; a sign is a hint, not a proof.
+        Counts: signs, by group of instance ids: those that share profiles with one older id, or each by itself; a
+        sign is a hint, not a proof.
 
-        Numerator: signs: for reset and copied, profiles seen under both ids; for cloned, the sign named in the
-        column sign.
+        Numerator: signs: for reset and copied, profiles of the older id seen under a newer one, too; for cloned,
+        the sign named in the column sign.
 
         Denominator: profiles, for reset and copied those of the older id; otherwise NULL.
 
         Suppression: none, since a hint that names no id is of no use: for operators, not to be published.
 
         Traps: reset: the older id had its last event no later than the day after the first of the newer one.
-        copied: both go on. cloned: two batch ids under one number, or a version that fell back twice or more, or
+        copied: both go on. A profile links each newer id with the oldest one that it was seen under, not the newer
+        ones with each other. cloned: two batch ids under one number, or a version that fell back twice or more, or
         running totals that fell twice or more; an operator who goes back to an older version once shows nothing,
-        and a copied machine of a sender without batch numbers shows only by its versions.
+        and a copied machine of a sender without batch numbers shows only by its versions. 200 groups of a kind and
+        sign are listed, the largest; the last row of a sign without an id has the number of the others: ask with
+        vouch_days, or for one instance.
 
         Columns:
             kind: reset, copied or cloned
-            instance_id: the id; the older of two
-            other_id: the newer id of two
-            since: the first day of the newer id, or of the sign
+            instance_id: the id; the older one of a group; NULL for all groups that are not listed, together
+            ids: newer ids in the group; for cloned 1, the id itself; of groups not listed their number
+            other_id: of the newer ids the one that shares most, as an example
+            since: the first day of a newer id, or of the sign
             sign: shared-profiles, number-used-twice, version-fell-back or totals-fell
-            signs: how many
+            signs: how many; of groups not listed the most that one has
             profiles: profiles of the older id
             instances_reporting: instances with an event in the days asked for
             instances_known: instances with an event in them or in the 27 days before

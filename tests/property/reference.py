@@ -862,6 +862,23 @@ def versions_seen(world: World) -> list[Row]:
     return rows
 
 
+def group_by_oldest(
+    world: World, spans: dict[UUID, tuple[date, date]], of_profile: dict[UUID, set[UUID]]
+) -> dict[tuple[str, UUID], dict[UUID, set[UUID]]]:
+    """By kind and oldest id that a profile was seen under: the newer ids, each with the profiles that it shares."""
+    holders: dict[UUID, list[UUID]] = defaultdict(list)
+    for instance in sorted(spans, key=lambda i: (spans[i][0], i)):
+        for profile in of_profile[instance]:
+            holders[profile].append(instance)
+    groups: dict[tuple[str, UUID], dict[UUID, set[UUID]]] = defaultdict(lambda: defaultdict(set))
+    for profile, (oldest, *newer) in holders.items():
+        for other in newer:
+            kind = "reset" if spans[oldest][1] <= spans[other][0] + DAY else "copied"
+            if world.in_range(spans[other][0]):
+                groups[kind, oldest][other].add(profile)
+    return groups
+
+
 def suspect_ids(world: World) -> list[Row]:
     assert world.epoch is not None
     of_profile: dict[UUID, set[UUID]] = defaultdict(set)
@@ -872,12 +889,15 @@ def suspect_ids(world: World) -> list[Row]:
         i: (min(s.day for s in inside if s.instance == i), max(s.day for s in inside if s.instance == i))
         for i in instances(inside)
     }
-    hints: list[tuple[str, UUID, UUID | None, date, str, int]] = []
-    for old, new in ((a, b) for a in spans for b in spans):
-        shared = len(of_profile[old] & of_profile[new])
-        if shared and (spans[old][0], old) < (spans[new][0], new):
-            kind = "reset" if spans[old][1] <= spans[new][0] + DAY else "copied"
-            hints.append((kind, old, new, spans[new][0], "shared-profiles", shared))
+    groups = group_by_oldest(world, spans, of_profile)
+    hints: list[tuple[str, UUID, int, UUID | None, date, str, int]] = []
+    for (kind, oldest), shared in groups.items():
+        example = max(shared, key=lambda i: (len(shared[i]), i))
+        since = min(spans[i][0] for i in shared)
+        if world.instance in {None, oldest, *shared}:
+            hints.append(
+                (kind, oldest, len(shared), example, since, "shared-profiles", len(set().union(*shared.values())))
+            )
     for instance in {b.instance for b in world.heard}:
         mine = [b for b in world.heard if b.instance == instance]
         seqs: dict[int, list[Batch]] = defaultdict(list)
@@ -893,19 +913,20 @@ def suspect_ids(world: World) -> list[Row]:
             (fell, "totals-fell", 2),
         ):
             if len(days) >= least:
-                hints.append(("cloned", instance, None, min(days), sign, len(days)))
+                hints.append(("cloned", instance, 1, None, min(days), sign, len(days)))
     return [
         {
             "kind": kind,
             "instance_id": str(instance),
+            "ids": ids,
             "other_id": str(other) if other else None,
             "since": since,
             "sign": sign,
             "signs": signs,
             "profiles": len(of_profile[instance]) if other else None,
         }
-        for kind, instance, other, since, sign, signs in hints
-        if world.in_range(since) and world.instance in {None, instance, other}
+        for kind, instance, ids, other, since, sign, signs in hints
+        if world.in_range(since) and (other or world.instance in {None, instance})
     ]
 
 

@@ -30,7 +30,7 @@ KEYS = {
     "feature_first_use": ("name", "type"),
     "platforms": ("dimension", "value"),
     "unknown_names": ("reason", "name", "type", "source"),
-    "suspect_ids": ("kind", "instance_id", "other_id", "sign"),
+    "suspect_ids": ("kind", "instance_id", "sign"),
 }
 """What tells the rows of an answer apart, where it is more than the first column."""
 
@@ -331,3 +331,24 @@ def test_a_receiver_in_its_first_days_leaves_out_only_those_heard_on_fewer_days_
         fill(con, World(sent))
         found = answer(con, "overview", Asked(threshold=1, vouch_days=vouch_days))
         assert found["instances"].item() == instances, vouch_days
+
+
+def test_two_thousand_invented_penpots_are_a_few_groups_of_suspect_ids(con: duckdb.DuckDBPyConnection) -> None:
+    """All of them with the profile of an honest one, which itself was reset once; 300 are two machines under one id.
+
+    Each pair as a row would be two million rows.
+    """
+    mine = (Event(MONDAY, "navigate", UUID(int=7)), Event(MONDAY, "navigate", UUID(int=8)))
+    later = tuple(event._replace(day=MONDAY + 3 * DAY) for event in mine)
+    old, new = UUID(int=1 << 99), UUID(int=(1 << 99) + 1)
+    crowd = [UUID(int=(1 << 100) + n) for n in range(2000)]
+    sent = [Batch(old, "2.9.0", MONDAY + DAY, mine * 80), Batch(new, "2.9.0", MONDAY + 4 * DAY, later)]
+    sent += [Batch(one, "2.9.0", MONDAY + 5 * DAY, later[:1], seq=1) for one in (*crowd, *crowd[:300])]
+    fill(con, World(tuple(sent)))
+    frame = answer(con, "suspect_ids", Asked(threshold=1))
+    groups = frame.select("kind", "instance_id", "ids", "since", "sign", "signs", "profiles").rows()
+    assert groups[0] == ("cloned", str(crowd[0]), 1, MONDAY + 5 * DAY, "number-used-twice", 1, None)
+    assert groups[200] == ("cloned", None, 100, MONDAY + 5 * DAY, "number-used-twice", 1, None)
+    assert groups[201:] == [("reset", str(old), 2001, MONDAY + 3 * DAY, "shared-profiles", 2, 2)]
+    assert frame["other_id"][-1] == str(new)
+    assert answer(con, "suspect_ids", Asked(instance=crowd[-1]))["ids"].to_list() == [2001]
