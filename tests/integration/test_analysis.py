@@ -125,7 +125,7 @@ HOSTILE = ["'; DROP TABLE events; --", "2.10.0' OR '1'='1", "$1", "\x00", "🙂"
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_values_are_values(opened: OpenWarehouse, value: str) -> None:
     assert opened.versions_seen(version=value, threshold=1).is_empty()
-    for name in ("first_day", "last_day", "instance", "threshold"):
+    for name in ("first_day", "last_day", "instance", "threshold", "vouch_days"):
         with pytest.raises(QuestionError, match=name):
             read_asked(**{name: value})
     with pytest.raises(QuestionError, match="no question"):
@@ -243,6 +243,7 @@ def test_ask_lists_and_writes_files(path: Path, tmp_path: Path) -> None:
     [
         (("stickines",), "did you mean stickiness"),
         (("overview", "--first-day", "yesterday"), "first_day is not a day"),
+        (("overview", "--vouch-days", "-1"), "vouch_days is not between"),
         (("overview", "--chart=a.gif"), "ends with none of .png"),
         (("overview", "--out", "a.xls"), "ends with none of .parquet"),
         (("overview", "--out", "/nowhere/a.csv"), "/nowhere is not a folder"),
