@@ -330,6 +330,9 @@ def test_a_receiver_that_requires_signatures_and_its_list_of_instances(tmp_path:
             "key": shown(ALICE),
             "missing": 1,
             "lost": 0,
+            "days": 1,
+            "is-vouched": True,
+            "implausible-days": 0,
         }
         assert there.get("/instances?limit=1&offset=1")["instances"] == found["instances"][1:]
         by_command = command(folder, "instances", "--json")

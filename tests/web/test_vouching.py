@@ -57,7 +57,7 @@ def ask(path: Path, query: str, *, threshold: int = 5, vouch_days: int = 3, page
 
 def count(response: Response) -> int | None:
     assert response.status_code == 200, response.body
-    found: int | None = json.loads(response.body)["rows"][0]["active_1d"]
+    found: int | None = json.loads(bytes(response.body))["rows"][0]["active_1d"]
     return found
 
 
