@@ -46,8 +46,8 @@ docs: $(READY)  ## the documents as a site in build/site, links checked
 notebooks: $(READY)  ## run the notebooks and keep what they print
 	@$(BIN)/python notebooks/execute.py
 
-lint: $(READY)  ## ruff on modules and notebooks
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(READY)  ## ruff on modules and notebooks, import-linter on the layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo --no-cache
 
 types: $(READY)  ## mypy, strict
 	@$(BIN)/mypy

@@ -90,7 +90,7 @@ SENDER: Mapping[str, Mapping[str, Variable]] = {
         "PENPOT_TELEMETRY_LEGACY_REPORT": Variable("send the daily report of counts too", "legacy_report"),
     },
     "How much": {
-        "PENPOT_TELEMETRY_PAGE_ROWS": Variable("the most events in one batch", "page_rows"),
+        "PENPOT_TELEMETRY_PAGE_ROWS": Variable("the most events in one batch", "batch_rows"),
         "PENPOT_TELEMETRY_CAP_ROWS": Variable(
             "rows that may wait; above it the oldest are dropped and counted", "cap_rows"
         ),
@@ -213,8 +213,8 @@ def receivers_configuration() -> Iterator[str]:
 
 def read_options() -> Iterator[tuple[str, str, str, str]]:
     """The options of `serve` that are also variables."""
-    assert isinstance(receiver_commands, click.Group)  # noqa: S101  for the type
-    for option in receiver_commands.commands["serve"].params:
+    serve = receiver_commands.get_command(click.Context(receiver_commands), "serve")
+    for option in serve.params if serve else ():
         if isinstance(option, click.Option) and isinstance(option.envvar, str):
             meaning, default = split_default(
                 (option.help or "The address to listen on.").rstrip("."), r"\[default: (.*)\]"

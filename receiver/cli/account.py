@@ -116,6 +116,11 @@ def describe(found: Account) -> str:
         ),
         f"missing in the sequences: {found.missing_batches:,} batches",
         *(f"  {gap.instance_id}  {gap.first_missing} to {gap.last_missing}" for gap in found.gaps),
+        *(
+            [f"claimed more than can be: {found.implausible_instances:,} instances, not counted on these days"]
+            if found.implausible_instances
+            else []
+        ),
         f"dead letters {sum(found.dead_letters.values()):>11,} "
         + ", ".join(f"{n:,} {reason}" for reason, n in found.dead_letters.items()),
         f"removed on load: {found.dropped_context_keys:,} context keys, {found.unknown_keys:,} event keys; "

@@ -109,7 +109,9 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
         message = "not signed with the key that is pinned for this instance"
         return decide_refused(store, job, Rejection("bad-signature", message, sent, item.digest), received_at)
     if is_new and is_superseded(store, key, fresh):
-        return decide_refused(store, job, replace(SUPERSEDED, sent=sent, digest=item.digest), received_at)
+        return decide_refused(
+            store, job, Rejection("superseded", SUPERSEDED, sent, item.digest, is_kept=False), received_at
+        )
     whole = find_loaded(store, sent, fresh) if is_new else None
     if whole is not None:
         return decide_part(store, job, item, received_at, *whole)

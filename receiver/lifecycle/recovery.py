@@ -20,7 +20,6 @@ from receiver.frames import (
     keep_safe_keys,
     read_rows,
 )
-from receiver.intake.decode import Rejection
 from receiver.lifecycle.attempts import Attempts
 from receiver.storage import connection, inserts, journal, lookups, warehouse
 from receiver.storage.journal import Landfill, Record
@@ -189,7 +188,7 @@ def recall_batch(
 ) -> tuple[Delivery, pl.DataFrame | None, Sequence[DeadLetter]]:
     """A batch that was loaded and is not known here: loaded again, unless its parts or its whole were before."""
     if lookups.is_superseded(opened.con, delivery.key):
-        return refuse(delivery, "superseded", SUPERSEDED.message), None, ()
+        return refuse(delivery, "superseded", SUPERSEDED), None, ()
     part = as_part(opened, delivery)
     return (delivery, *read_events(record)) if part is None else (part, None, ())
 
@@ -256,4 +255,4 @@ REPLAY = Limits(
 ID_REUSED = "this batch-id was received before with other events"
 
 
-SUPERSEDED = Rejection("superseded", "its events came in parts, in batches that name it", is_kept=False)
+SUPERSEDED = "its events came in parts, in batches that name it"

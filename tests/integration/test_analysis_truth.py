@@ -22,11 +22,11 @@ from penpot_telemetry.simulate.habits import Release
 from penpot_telemetry.simulate.truth import SILENCE, Truth
 from penpot_telemetry.wire.payload import build_events
 from receiver.intake.commit import receive
+from receiver.intake.load import load_history
 from receiver.intake.prepare import prepare
 from receiver.lifecycle.startup import open_store
 from receiver.questions.reader import OpenWarehouse, open_warehouse
 from receiver.storage import rollups
-from receiver.storage.load import load_history
 from receiver.storage.paths import places_beside
 from receiver.storage.warehouse import Warehouse
 from tests.property.reference import kaplan_meier

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from penpot_telemetry.simulate import Fleet, demo_fleet
+from receiver.intake.load import load_history
 from receiver.reports.account import content_digest, read_account
-from receiver.storage.load import load_history
 from receiver.storage.warehouse import Warehouse
 
 
