@@ -13,7 +13,8 @@ FROM (SELECT DISTINCT instance_id, received_at::DATE AS day FROM batches);
 -- The view of version 1, with the day on which the batch after the gap came. What is more than can be, all gaps of the
 -- instance's day together, is NULL in `missing`, so that no sum has it.
 CREATE OR REPLACE VIEW sequence_gaps AS
-SELECT instance_id, first_missing, last_missing, if(is_plausible, missing, NULL) AS missing, reported_on, is_plausible
+SELECT instance_id, first_missing, last_missing, CASE WHEN is_plausible THEN missing END AS missing, reported_on,
+       is_plausible
 FROM (
     SELECT instance_id, previous_seq + 1 AS first_missing, batch_seq - 1 AS last_missing,
            batch_seq - previous_seq - 1 AS missing, reported_on,
@@ -35,14 +36,16 @@ ORDER BY instance_id, first_missing;
 
 -- The view of version 5. What is more than can be is NULL, dropped and set aside together, so that no sum has it.
 CREATE OR REPLACE VIEW sender_loss AS
-SELECT instance_id, reported_on, if(is_plausible, TRY_CAST(dropped AS BIGINT), NULL) AS dropped,
-       if(is_plausible, TRY_CAST(quarantined AS BIGINT), NULL) AS quarantined, is_plausible
+SELECT instance_id, reported_on,
+       CASE WHEN is_plausible THEN TRY_CAST(dropped AS BIGINT) END AS dropped,
+       CASE WHEN is_plausible THEN TRY_CAST(quarantined AS BIGINT) END AS quarantined,
+       is_plausible
 FROM (
     SELECT c.*, greatest(abs(dropped), abs(quarantined)) <= most_events(days_since) AS is_plausible
     FROM (
         SELECT instance_id, received_at::DATE AS reported_on,
-               sum(dropped - if(began_anew, 0, previous_dropped)) AS dropped,
-               sum(quarantined - if(began_anew, 0, previous_quarantined)) AS quarantined
+               sum(dropped - CASE WHEN began_anew THEN 0 ELSE previous_dropped END) AS dropped,
+               sum(quarantined - CASE WHEN began_anew THEN 0 ELSE previous_quarantined END) AS quarantined
         FROM (
             SELECT instance_id, received_at, dropped, quarantined,
                    coalesce(recorded < lag(recorded) OVER sent, true) AS began_anew,
