@@ -196,7 +196,7 @@ def receivers_configuration() -> Iterator[str]:
     yield "first. A size is in MiB, a time in seconds, a choice `yes` or `no`. A variable marked with † is a secret:"
     yield "`NAME_FILE` may name a file that holds it instead."
     yield ""
-    yield "## Places and address"
+    yield "## Files and address"
     yield ""
     yield from table(("variable", "option", "default", "meaning"), list(read_options()))
     yield ""

@@ -17,7 +17,7 @@ from receiver.reports.disk_usage import Sizes, read_sizes
 from receiver.server.settings import read_settings
 from receiver.storage import journal, lookups, warehouse
 from receiver.storage.dead_letters import measure
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.records import InUseError
 
 
@@ -25,7 +25,7 @@ from receiver.storage.records import InUseError
 @place_options
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
-def status(places: Places, url: str | None, as_json: bool) -> None:
+def status(places: DataPaths, url: str | None, as_json: bool) -> None:
     """What came, what became of it, what senders lost, and whether the sums agree."""
     found = find_account(places, url)
     click.echo(msgspec.json.encode(found).decode() if as_json else describe(found))
@@ -34,7 +34,7 @@ def status(places: Places, url: str | None, as_json: bool) -> None:
 @click.command()
 @place_options
 @url_option
-def check(places: Places, url: str | None) -> None:
+def check(places: DataPaths, url: str | None) -> None:
     """Compare the sums and read every record of the landfill; exit 1 when something does not agree or is damaged.
 
     What is damaged is named, with the file beside it that keeps it. Once you have looked at that file, rename its
@@ -51,13 +51,13 @@ def check(places: Places, url: str | None) -> None:
 
 @click.command()
 @place_options
-def digest(places: Places) -> None:
+def digest(places: DataPaths) -> None:
     """One digest over all events, batches and reports: equal before and after a rebuild."""
     with closing(open_to_read(places.warehouse)) as con:
         click.echo(account.content_digest(con))
 
 
-def find_account(places: Places, url: str | None) -> Account:
+def find_account(places: DataPaths, url: str | None) -> Account:
     """The account from the warehouse, or from the server that holds it."""
 
     def read(con: Any) -> Account:
@@ -69,14 +69,14 @@ def find_account(places: Places, url: str | None) -> Account:
     return read_or_ask(places, url, read, lambda url: ask_server(url, "/status", Account))
 
 
-def landfill_check(con: Any, places: Places) -> account.Check:
+def landfill_check(con: Any, places: DataPaths) -> account.Check:
     """Whether the landfill ends where the warehouse says that it is complete."""
     committed, end = warehouse.committed_position(con), journal.end_of(places.landfill)
     left, right = committed.offset if committed else 0, end.offset if end else 0
     return account.Check("landfill read up to = its end", left, right, committed == end or (not left and not right))
 
 
-def check_journal(places: Places) -> list[account.Check]:
+def check_journal(places: DataPaths) -> list[account.Check]:
     """What of the landfill cannot be read, what is kept beside it, and what the warehouse has that it lacks.
 
     Deliveries are compared by day while no server has the warehouse. The days before the oldest file are left out

@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.server.secrets import read_secret
 from receiver.storage import connection
-from receiver.storage.paths import Places, address_file
+from receiver.storage.paths import DataPaths, address_file
 from receiver.storage.records import InUseError
 from receiver.storage.store import Store
 
@@ -24,7 +24,7 @@ UNAUTHORIZED, UNAVAILABLE = 401, 503
 LONG_SECONDS = 3600.0
 
 
-def open_store_there(places: Places) -> Store:
+def open_store_there(places: DataPaths) -> Store:
     """The store for a command that makes none where there is none."""
     if not places.warehouse.exists():
         raise click.ClickException(f"{places.warehouse} does not exist: name the warehouse with --warehouse")
@@ -33,7 +33,7 @@ def open_store_there(places: Places) -> Store:
     return open_store(places)
 
 
-def read_or_ask(places: Places, url: str | None, read: Callable[[Any], T], ask_at: Callable[[str], T]) -> T:
+def read_or_ask(places: DataPaths, url: str | None, read: Callable[[Any], T], ask_at: Callable[[str], T]) -> T:
     """What `read` finds in the warehouse, or what the server that holds it says."""
     if url is not None:
         return ask_at(url)

@@ -14,7 +14,7 @@ from receiver.cli.client import LONG_SECONDS, T, ask_server, find_url, open_to_r
 from receiver.cli.options import place_options
 from receiver.copies import export, snapshot
 from receiver.questions.reader import open_file
-from receiver.storage.paths import Places, snapshot_of
+from receiver.storage.paths import DataPaths, snapshot_of
 from receiver.storage.records import InUseError
 
 
@@ -22,7 +22,7 @@ from receiver.storage.records import InUseError
 @place_options
 @click.option("--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write it here. [default: beside the warehouse, where readers look for it]")  # fmt: skip
-def take_snapshot(places: Places, to: Path | None) -> None:
+def take_snapshot(places: DataPaths, to: Path | None) -> None:
     """Publish a copy of the warehouse that others read while a server writes.
 
     The copy takes the place of the one before in one step. While a server has the warehouse, the server makes it; it

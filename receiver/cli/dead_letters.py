@@ -17,7 +17,7 @@ from receiver.questions.sanitize import make_printable
 from receiver.reports import account
 from receiver.reports.account import Letter
 from receiver.server.settings import read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 
 
 @click.group(name="dead-letters")
@@ -28,7 +28,7 @@ def dead_letters_group() -> None:
 @dead_letters_group.command(name="list")
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
-def list_dead_letters(places: Places, as_json: bool) -> None:
+def list_dead_letters(places: DataPaths, as_json: bool) -> None:
     """One line an event: number, when, why, whether it is kept, instance, place in its batch, what is wrong."""
     with closing(open_to_read(places.warehouse)) as con:
         letters = account.list_letters(con)
@@ -45,7 +45,7 @@ def list_dead_letters(places: Places, as_json: bool) -> None:
 @dead_letters_group.command(name="show")
 @place_options
 @click.argument("number", type=int)
-def show_dead_letter(places: Places, number: int) -> None:
+def show_dead_letter(places: DataPaths, number: int) -> None:
     """What is kept of one event, as JSON. Its context is reduced; its props are as they came."""
     with closing(open_to_read(places.warehouse)) as con:
         (found,) = choose_letters(account.list_letters(con), [number], everything=False, reason=None)
@@ -69,7 +69,7 @@ def letter_options(command: F) -> F:
 @dead_letters_group.command(name="retry")
 @place_options
 @letter_options
-def retry_dead_letters(places: Places, **choice: Any) -> None:
+def retry_dead_letters(places: DataPaths, **choice: Any) -> None:
     """Read kept events again, after a fix or with a higher limit, and load those that can be read now.
 
     What is kept is JSON: a keyword or the text of a uuid counts as what it says. Of what was cut nothing is loaded.
@@ -89,7 +89,7 @@ def retry_dead_letters(places: Places, **choice: Any) -> None:
 @dead_letters_group.command(name="drop")
 @place_options
 @letter_options
-def drop_dead_letters(places: Places, **choice: Any) -> None:
+def drop_dead_letters(places: DataPaths, **choice: Any) -> None:
     """Let go what is kept of events; that they came is still listed and counted.
 
     Their bytes stay in the landfill for as long as it is kept; `erase` removes them there too.

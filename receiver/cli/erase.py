@@ -16,7 +16,7 @@ from receiver.cli.options import place_options
 from receiver.intake.operations import erase_ids
 from receiver.lifecycle.erase_request import EraseAnswer, EraseRequest, describe_stop, find_ids
 from receiver.storage import tombstones
-from receiver.storage.paths import Places, operator_file
+from receiver.storage.paths import DataPaths, operator_file
 from receiver.storage.records import InUseError
 
 
@@ -36,7 +36,7 @@ from receiver.storage.records import InUseError
 @click.option("--dry-run", is_flag=True, help="Erase nothing; print the ids.")
 @click.option("--receipts", is_flag=True, help="Erase nothing; print the receipts that are kept.")
 def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
-    places: Places,
+    places: DataPaths,
     instance_ids: Sequence[UUID],
     profile_ids: Sequence[UUID],
     new_since: datetime | None,
@@ -87,7 +87,7 @@ def erase_command(  # noqa: PLR0913, PLR0917  the places and what may be asked
         click.echo("nothing of it was found: is the id right?", err=True)
 
 
-def erase_here(places: Places, asked: EraseRequest) -> EraseAnswer:
+def erase_here(places: DataPaths, asked: EraseRequest) -> EraseAnswer:
     """Carry out an erasure while no server has the warehouse. Raises InUseError when one has it."""
     ids = list(dict.fromkeys(asked.ids))
     if asked.new_since is not None:

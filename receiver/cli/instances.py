@@ -12,7 +12,7 @@ from receiver.cli.options import Commands, place_options, url_option
 from receiver.reports import instances
 from receiver.reports.instances import Instance, Listing
 from receiver.server.settings import read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 
 EVERY = 2**63 - 1
 WIDE = 120
@@ -28,7 +28,7 @@ def instances_group() -> None:
 @place_options
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
-def show_instances(places: Places, url: str | None, as_json: bool) -> None:
+def show_instances(places: DataPaths, url: str | None, as_json: bool) -> None:
     """One line an instance, those heard latest first.
 
     Trust is that of the newest batch: signed, known again by its batch-id, or by its digest alone. Batches came on so
@@ -48,7 +48,7 @@ def show_instances(places: Places, url: str | None, as_json: bool) -> None:
 @instances_group.command()
 @place_options
 @click.argument("instance")
-def unpin(places: Places, instance: str) -> None:
+def unpin(places: DataPaths, instance: str) -> None:
     """Take away the key of an instance that lost it: the next signed batch pins its own.
 
     INSTANCE is an id, or its beginning when only one pinned instance has it. What was put aside before stays there.
@@ -67,7 +67,7 @@ def unpin(places: Places, instance: str) -> None:
     click.echo(f"{found[0]} is no longer bound to {key}")
 
 
-def find_instances(places: Places, url: str | None) -> list[Instance]:
+def find_instances(places: DataPaths, url: str | None) -> list[Instance]:
     """Every instance, from the warehouse or from the server that holds it."""
 
     def ask_pages(url: str) -> list[Instance]:

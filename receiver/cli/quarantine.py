@@ -17,7 +17,7 @@ from receiver.questions.sanitize import make_printable
 from receiver.reports import account
 from receiver.reports.account import Refused
 from receiver.server.settings import read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.records import Receipt
 
 
@@ -29,7 +29,7 @@ def quarantine_group() -> None:
 @quarantine_group.command(name="list")
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
-def list_quarantine(places: Places, as_json: bool) -> None:
+def list_quarantine(places: DataPaths, as_json: bool) -> None:
     """One line a body: number, when, why, bytes, whether it is kept or what a retry made of it, how often again."""
     with closing(open_to_read(places.warehouse)) as con:
         refused = account.list_refused(con)
@@ -48,7 +48,7 @@ def list_quarantine(places: Places, as_json: bool) -> None:
 @quarantine_group.command(name="show")
 @place_options
 @click.argument("number", type=int)
-def show_quarantine(places: Places, number: int) -> None:
+def show_quarantine(places: DataPaths, number: int) -> None:
     """The bytes of one body. They may hold what is kept nowhere else: handle with care.
 
     A file or a pipe gets them as they came; a terminal gets text, without what would command it.
@@ -89,7 +89,7 @@ def choice_options(command: F) -> F:
 @quarantine_group.command(name="retry")
 @place_options
 @choice_options
-def retry_quarantine(places: Places, **choice: Any) -> None:
+def retry_quarantine(places: DataPaths, **choice: Any) -> None:
     """Read bodies again, after a fix or with a higher limit, and load what can be read now; one line a body.
 
     A body that still cannot be read stays, with the reason of today; exit 1 when there is one.
@@ -108,7 +108,7 @@ def retry_quarantine(places: Places, **choice: Any) -> None:
 @quarantine_group.command(name="drop")
 @place_options
 @choice_options
-def drop_quarantine(places: Places, **choice: Any) -> None:
+def drop_quarantine(places: DataPaths, **choice: Any) -> None:
     """Remove bodies for good. What came and why is still listed and counted."""
     with open_store_there(places) as store:
         chosen = choose(account.list_refused(store.warehouse.con), **choice)

@@ -15,13 +15,13 @@ from receiver.lifecycle.rebuild import mend_clock
 from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.server.settings import read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 
 
 @click.command()
 @place_options
 @click.option("--allow-loss", is_flag=True, help="Go on when the old warehouse holds what the landfill does not.")
-def rebuild(places: Places, allow_loss: bool) -> None:
+def rebuild(places: DataPaths, allow_loss: bool) -> None:
     """Make the warehouse anew from the landfill, then put it in the old one's place in one step.
 
     What is no longer in the landfill, as RECEIVER_LANDFILL_DAYS may have it, is lost then: that needs --allow-loss.
@@ -39,7 +39,7 @@ def rebuild(places: Places, allow_loss: bool) -> None:
 
 @click.command(name="mend-clock")
 @place_options
-def mend_clock_command(places: Places) -> None:
+def mend_clock_command(places: DataPaths) -> None:
     """Stamp receipts of the future with the time of now, in their order, and make the warehouse anew. Stop the server.
 
     For a receiver that answers 503 because its clock once was wrong: set the clock first. What is no longer in the
@@ -53,7 +53,7 @@ def mend_clock_command(places: Places) -> None:
 @click.command()
 @place_options
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
-def load(places: Places, files: tuple[Any, ...]) -> None:
+def load(places: DataPaths, files: tuple[Any, ...]) -> None:
     """Load POST bodies from files (- for standard input), as if they had come by HTTP; one receipt a line."""
     os.umask(0o077)
     settings = read_settings(places, "", 0, os.environ)

@@ -7,7 +7,7 @@ import click
 from receiver.cli.options import Usage, place_options
 from receiver.server.serve import serve as run_server
 from receiver.server.settings import read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 
 
 @click.command(cls=Usage)
@@ -22,7 +22,7 @@ from receiver.storage.paths import Places
     show_default=True,
     help="0: any free one; the line `listening on URL` says which.",
 )
-def serve(places: Places, host: str, port: int) -> None:
+def serve(places: DataPaths, host: str, port: int) -> None:
     """Take batches by HTTP until SIGTERM, then finish what was accepted and exit 0."""
     os.umask(0o077)
     settings = read_settings(places, host, port, os.environ)

@@ -23,7 +23,7 @@ from receiver.lifecycle.recovery import ID_REUSED, SUPERSEDED
 from receiver.storage import inserts, journal, lookups
 from receiver.storage.dead_letters import Shortage
 from receiver.storage.journal import Carried
-from receiver.storage.lookups import Known
+from receiver.storage.lookups import LoadedBatch
 from receiver.storage.records import (
     DeadLetter,
     Delivery,
@@ -63,10 +63,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class PendingState:
     """What jobs of the same transaction will have added by the time the next one is decided."""
 
-    known: dict[UUID, Known] = field(default_factory=dict)
+    known: dict[UUID, LoadedBatch] = field(default_factory=dict)
     pages: dict[UUID, pl.Series] = field(default_factory=dict)
     keys: dict[UUID, str] = field(default_factory=dict)
     superseded: set[UUID] = field(default_factory=set)
@@ -74,45 +74,45 @@ class Fresh:
 
 def decide(store: Store, jobs: Sequence[Job]) -> list[Plan]:
     """What will become of each job, given what the warehouse knows and what the jobs before it will add."""
-    fresh = Fresh()
+    pending = PendingState()
     instant = store.next_instant()
     plans: list[Plan] = []
     for job in jobs:
-        plans.append(decide_one(store, job, instant, fresh))
+        plans.append(decide_one(store, job, instant, pending))
         instant += TICK
     return plans
 
 
-def decide_one(store: Store, job: Job, received_at: datetime, fresh: Fresh) -> Plan:
+def decide_one(store: Store, job: Job, received_at: datetime, pending: PendingState) -> Plan:
     """One job as what will be written. Puts the body aside when it is to be quarantined."""
     match job.item:
         case Batch():
-            return decide_batch(store, job, job.item, received_at, fresh)
+            return decide_batch(store, job, job.item, received_at, pending)
         case Report():
-            return decide_report(store, job, job.item, received_at, fresh)
+            return decide_report(store, job, job.item, received_at, pending)
         case Rejection():
             return decide_refused(store, job, job.item, received_at)
 
 
 def decide_batch(  # noqa: PLR0911  a batch has as many ends
-    store: Store, job: Job, item: Batch, received_at: datetime, fresh: Fresh
+    store: Store, job: Job, item: Batch, received_at: datetime, pending: PendingState
 ) -> Plan:
     """A batch by its key: new, the same again, another one under a used id, or one that came in parts, or a part."""
     sent = item.sent
     key = batch_key(sent.instance_id, sent.batch_id, item.digest)
-    known = fresh.known.get(key) or lookups.find_batch(store.warehouse.con, key)
+    known = pending.known.get(key) or lookups.find_batch(store.warehouse.con, key)
     if known is not None and known.digest != item.digest:
         return decide_refused(store, job, Rejection("id-reused", ID_REUSED, sent, item.digest), received_at)
     is_new = known is None
-    pinned = pinned_key(store, sent.instance_id, fresh) if is_new else None
+    pinned = pinned_key(store, sent.instance_id, pending) if is_new else None
     if pinned is not None and pinned != item.signed_by:
         message = "not signed with the key that is pinned for this instance"
         return decide_refused(store, job, Rejection("bad-signature", message, sent, item.digest), received_at)
-    if is_new and is_superseded(store, key, fresh):
+    if is_new and is_superseded(store, key, pending):
         return decide_refused(
             store, job, Rejection("superseded", SUPERSEDED, sent, item.digest, is_kept=False), received_at
         )
-    whole = find_loaded(store, sent, fresh) if is_new else None
+    whole = find_loaded(store, sent, pending) if is_new else None
     if whole is not None:
         return decide_part(store, job, item, received_at, *whole)
     marks = mark_events(item.page.frame) if is_new else None
@@ -138,7 +138,7 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
         overlap_events=(
             None
             if marks is None or sent.batch_id is not None
-            else estimate_overlap(store, sent.instance_id, item.page.frame, marks, fresh)
+            else estimate_overlap(store, sent.instance_id, item.page.frame, marks, pending)
         ),
         signed_by=item.signed_by,
         retried=retried_key(job),
@@ -148,32 +148,34 @@ def decide_batch(  # noqa: PLR0911  a batch has as many ends
     receipt = inserts.receipt_of(delivery, known)
     if known is not None:
         return Plan(forget(delivery, received_at) if known.forgotten else delivery, receipt)
-    fresh.known[key] = Known(sent.batch_id, delivery.events, item.digest, dead_letters=delivery.dead_letters)
-    fresh.superseded.update(batch_key(sent.instance_id, batch_id, "") for batch_id in sent.supersedes)
+    pending.known[key] = LoadedBatch(sent.batch_id, delivery.events, item.digest, dead_letters=delivery.dead_letters)
+    pending.superseded.update(batch_key(sent.instance_id, batch_id, "") for batch_id in sent.supersedes)
     if marks is not None:
-        fresh.pages[sent.instance_id] = marks
+        pending.pages[sent.instance_id] = marks
     if item.signed_by is not None:
-        fresh.keys[sent.instance_id] = item.signed_by
+        pending.keys[sent.instance_id] = item.signed_by
     return Plan(delivery, receipt, item.page.frame, item.page.dead_letters, marks, job.carried, job.packed)
 
 
-def is_superseded(store: Store, key: UUID, fresh: Fresh) -> bool:
+def is_superseded(store: Store, key: UUID, pending: PendingState) -> bool:
     """Whether parts of the batch with this key were loaded in its place."""
-    return key in fresh.superseded or lookups.is_superseded(store.warehouse.con, key)
+    return key in pending.superseded or lookups.is_superseded(store.warehouse.con, key)
 
 
-def find_loaded(store: Store, sent: payload.EventsBatch, fresh: Fresh) -> tuple[UUID, UUID, Known] | None:
+def find_loaded(
+    store: Store, sent: payload.EventsBatch, pending: PendingState
+) -> tuple[UUID, UUID, LoadedBatch] | None:
     """The first of the batches that this one supersedes which was loaded after all: its id, its key, and it."""
     for batch_id in sent.supersedes:
         key = batch_key(sent.instance_id, batch_id, "")
-        known = fresh.known.get(key) or lookups.find_batch(store.warehouse.con, key)
+        known = pending.known.get(key) or lookups.find_batch(store.warehouse.con, key)
         if known is not None:
             return batch_id, key, known
     return None
 
 
 def decide_part(  # noqa: PLR0913, PLR0917  a part has two batches to it
-    store: Store, job: Job, item: Batch, received_at: datetime, batch_id: UUID, key: UUID, whole: Known
+    store: Store, job: Job, item: Batch, received_at: datetime, batch_id: UUID, key: UUID, whole: LoadedBatch
 ) -> Plan:
     """A part of a batch that was loaded as a whole: one more delivery of that one."""
     del store
@@ -198,14 +200,16 @@ def decide_part(  # noqa: PLR0913, PLR0917  a part has two batches to it
     return Plan(forget(delivery, received_at) if whole.forgotten else delivery, receipt)
 
 
-def pinned_key(store: Store, instance_id: UUID, fresh: Fresh) -> str | None:
+def pinned_key(store: Store, instance_id: UUID, pending: PendingState) -> str | None:
     """The key that must have signed what comes from an instance: pinned before, or by a job before this one."""
-    return fresh.keys.get(instance_id) or lookups.find_key(store.warehouse.con, instance_id)
+    return pending.keys.get(instance_id) or lookups.find_key(store.warehouse.con, instance_id)
 
 
-def estimate_overlap(store: Store, instance_id: UUID, frame: pl.DataFrame, marks: pl.Series, fresh: Fresh) -> int:
+def estimate_overlap(
+    store: Store, instance_id: UUID, frame: pl.DataFrame, marks: pl.Series, pending: PendingState
+) -> int:
     """How much of a page looks like the page before: of a job before this one, still in memory, or in the warehouse."""
-    before = fresh.pages.get(instance_id)
+    before = pending.pages.get(instance_id)
     if before is None:
         before = store.pages.get(instance_id)
     if before is not None:
@@ -220,14 +224,14 @@ def copy_totals(totals: payload.Totals | None) -> Totals | None:
     return Totals(totals.recorded, totals.shipped, totals.dropped, totals.quarantined, totals.pending)
 
 
-def decide_report(store: Store, job: Job, item: Report, received_at: datetime, fresh: Fresh) -> Plan:
+def decide_report(store: Store, job: Job, item: Report, received_at: datetime, pending: PendingState) -> Plan:
     """A scrubbed report: new, or the same again on the day its body came; nobody's, where a key is pinned."""
     digest = digest_bytes(decode.canonical_stats(item))
     came_at = job.retried.received_at if job.retried else received_at
     key = report_key(item.instance_id, item.version, came_at, digest)
     forgotten = lookups.find_forgotten(store.warehouse.con, key) is not None
-    is_new = not forgotten and key not in fresh.known and not lookups.has_report(store.warehouse.con, key)
-    if is_new and pinned_key(store, item.instance_id, fresh) is not None:
+    is_new = not forgotten and key not in pending.known and not lookups.has_report(store.warehouse.con, key)
+    if is_new and pinned_key(store, item.instance_id, pending) is not None:
         return decide_refused(store, job, decode.UNSIGNED_REPORT, received_at)
     delivery = Delivery(
         id=uuid4(),
@@ -244,7 +248,7 @@ def decide_report(store: Store, job: Job, item: Report, received_at: datetime, f
     )
     if not journal.fits(delivery):
         return decide_refused(store, job, replace(TOO_LONG, is_kept=False), received_at)
-    fresh.known.setdefault(key, Known(None, 0, digest))
+    pending.known.setdefault(key, LoadedBatch(None, 0, digest))
     receipt = inserts.receipt_of(delivery, None)
     return Plan(forget(delivery, received_at) if forgotten else delivery, receipt)
 

@@ -20,7 +20,7 @@ from receiver.lifecycle import erasure
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Letter, Refused
 from receiver.storage import connection, journal, lookups, tombstones, warehouse
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.records import (
     Delivery,
     Receipt,
@@ -114,13 +114,13 @@ def drop(store: Store, bodies: Sequence[str]) -> None:
         warehouse.forget_bodies(store.warehouse.con, bodies)
 
 
-def erase_id(places: Places, scope: tombstones.Scope, wanted: UUID) -> Erasure:
+def erase_id(places: DataPaths, scope: tombstones.Scope, wanted: UUID) -> Erasure:
     """Remove all that was received of an instance or a profile, everywhere, for good; returns the receipt."""
     (receipt,) = erase_ids(places, scope, [wanted])
     return receipt
 
 
-def erase_ids(places: Places, scope: tombstones.Scope, wanted: Sequence[UUID]) -> list[Erasure]:
+def erase_ids(places: DataPaths, scope: tombstones.Scope, wanted: Sequence[UUID]) -> list[Erasure]:
     """The same for several at once, in one pass over the files; what was removed is counted in the first receipt.
 
     Raises DatabaseError when the warehouse is in use, DecodeError when a record cannot be read to see what it holds.

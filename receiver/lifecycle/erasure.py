@@ -12,7 +12,7 @@ from receiver.copies import snapshot
 from receiver.lifecycle import redaction
 from receiver.reports import account
 from receiver.storage import connection, database_files, journal, paths, tombstones, warehouse
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.store import Store
 from receiver.storage.tombstones import Erasure
 from receiver.storage.warehouse import Warehouse
@@ -58,7 +58,7 @@ def begin_erasure(store: Store, scope: tombstones.Scope, wanted: Sequence[UUID])
     return first
 
 
-def finish_erasures(places: Places) -> list[Erasure]:
+def finish_erasures(places: DataPaths) -> list[Erasure]:
     """Carry out the erasures that have a tombstone and no receipt, which may have begun; returns the receipts.
 
     Nothing is received between the two. So the warehouse holds all that the landfill does, and where its records
@@ -94,7 +94,7 @@ def finish_erasures(places: Places) -> list[Erasure]:
     return receipts
 
 
-def check_erased(opened: Warehouse, places: Places) -> None:
+def check_erased(opened: Warehouse, places: DataPaths) -> None:
     """Refuse a warehouse from before an erasure: it holds what was erased. Raises DatabaseError."""
     latest, until = tombstones.read(places.tombstones).latest, warehouse.erased_until(opened.con)
     if latest is None or (until is not None and until >= latest):

@@ -5,12 +5,12 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from receiver.storage.paths import Places, snapshot_of
+from receiver.storage.paths import DataPaths, snapshot_of
 
 OTHERS = 0o077
 
 
-def make_private(places: Places) -> int:
+def make_private(places: DataPaths) -> int:
     """Take all files and folders of a receiver from its group and from others; returns how many had been open.
 
     One that belongs to another user stays as it is.
@@ -25,7 +25,7 @@ def make_private(places: Places) -> int:
     return made
 
 
-def list_files(places: Places) -> Iterator[Path]:
+def list_files(places: DataPaths) -> Iterator[Path]:
     """The warehouse, its log, its copies and its tombstones; the journal and the quarantine with their folders."""
     for database in (places.warehouse, snapshot_of(places.warehouse)):
         yield from (path for path in database.parent.glob(database.name + "*") if path.is_file())

@@ -14,13 +14,13 @@ from receiver.lifecycle.recovery import replay
 from receiver.lifecycle.redaction import purge
 from receiver.storage import database_files, journal, lookups, tombstones, warehouse
 from receiver.storage.journal import Entry, Record
-from receiver.storage.paths import Places
-from receiver.storage.store import TICK, Found
+from receiver.storage.paths import DataPaths
+from receiver.storage.store import TICK, RecoveryReport
 from receiver.storage.tombstones import Erasure, Tombstones
 from receiver.storage.warehouse import Warehouse
 
 
-def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
+def rebuild(places: DataPaths, *, allow_loss: bool = False) -> RecoveryReport:
     """A new warehouse from everything in the landfill folder, however the files are called, in the old one's place.
 
     Records are sorted by the time of receipt and each is taken once, so neither order nor copies matter. Raises
@@ -53,7 +53,7 @@ def rebuild(places: Places, *, allow_loss: bool = False) -> Found:
         old = database_files.keep_unreadable(places.warehouse) if missing is None else None
         database_files.replace_database(places.warehouse, new)
     damaged += purged.damaged_bytes
-    return Found(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
+    return RecoveryReport(len(index), 0, repeated, damaged, unloadable, kept_warehouse=old)
 
 
 def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
@@ -73,7 +73,7 @@ def index_landfill(folder: Path) -> tuple[list[Entry], int, int]:
     return sorted(entries.values()), repeated, damaged
 
 
-def mend_clock(places: Places, now: datetime) -> int:
+def mend_clock(places: DataPaths, now: datetime) -> int:
     """Stamp the receipts that lie ahead of the clock with `now`, in their order, and make the warehouse anew of that.
 
     Returns how many they were. Cut off at any point, the same call again finishes it. A file that is named by a day to

@@ -22,8 +22,8 @@ from receiver.frames import (
 )
 from receiver.lifecycle.attempts import Attempts
 from receiver.storage import connection, inserts, journal, lookups, warehouse
-from receiver.storage.journal import Landfill, Record
-from receiver.storage.lookups import Known
+from receiver.storage.journal import Journal, Record
+from receiver.storage.lookups import LoadedBatch
 from receiver.storage.records import (
     UNCOUNTED,
     DeadLetter,
@@ -33,7 +33,7 @@ from receiver.storage.records import (
     forget,
     refused_key,
 )
-from receiver.storage.store import Found
+from receiver.storage.store import RecoveryReport
 from receiver.storage.warehouse import Warehouse
 
 
@@ -41,7 +41,7 @@ class RepeatError(LookupError):
     """A repeat whose first delivery the landfill does not hold."""
 
 
-def catch_up(opened: Warehouse, log: Landfill) -> Found:
+def catch_up(opened: Warehouse, log: Journal) -> RecoveryReport:
     """Replay what the landfill holds past the position that the warehouse has committed; cut off a torn end.
 
     A landfill that lost its end, or whose file is another one than it was, is read on from where it ends now.
@@ -57,7 +57,7 @@ def catch_up(opened: Warehouse, log: Landfill) -> Found:
             warehouse.reset_positions(opened.con, log.position)
     elif unloadable or tail.damages or len(new) < len(tail.records):
         warehouse.set_floor(opened.con, log.position)  # else each start would try these again
-    return Found(
+    return RecoveryReport(
         replayed=len(new),
         torn_bytes=tail.torn_bytes,
         damaged_bytes=sum(damage.size for damage in tail.damages),
@@ -166,7 +166,7 @@ def recall(opened: Warehouse, record: Record) -> tuple[Delivery, pl.DataFrame | 
         case "report":
             forgotten = lookups.find_forgotten(opened.con, delivery.key) is not None
             is_known = forgotten or lookups.has_report(opened.con, delivery.key)
-            known = Known(None, 0, delivery.digest, forgotten) if is_known else None
+            known = LoadedBatch(None, 0, delivery.digest, forgotten) if is_known else None
         case "revived":
             return delivery, read_events(record)[0] if not delivery.forgotten else None, ()
         case "refused" | "renewed" | "unpin" | "dropped":

@@ -22,7 +22,7 @@ from receiver.frames import write_rows
 from receiver.lifecycle.id_shapes import NUMBERS, RUN, find_runs, list_ids
 from receiver.lifecycle.recovery import read_events
 from receiver.storage import journal, rollups
-from receiver.storage.journal import Record, Rewritten
+from receiver.storage.journal import Record, RewriteReport
 from receiver.storage.records import DeadLetter, Delivery, forget
 from receiver.storage.tombstones import Erased
 
@@ -378,14 +378,14 @@ def find_untouched(con: duckdb.DuckDBPyConnection) -> Untouched:
 
 def purge(
     folder: Path, erased: Erased, con: duckdb.DuckDBPyConnection | None = None, *, dry_run: bool = False
-) -> Rewritten:
+) -> RewriteReport:
     """Write every file of the landfill anew that holds something erased, however it is called; returns what went.
 
     With a connection, records of batches that it knows to be free of it are not opened, and one that cannot be read
     raises DecodeError; without, such a record stays, and a replay counts it.
     """
     if not (erased.instances or erased.profiles):
-        return Rewritten(0, 0)
+        return RewriteReport(0, 0)
     untouched = () if con is None else find_untouched(con)
 
     def change(record: Record) -> bytes | None:
@@ -400,4 +400,4 @@ def purge(
         cut_off.unlink()
     files = sorted(folder.rglob("*" + journal.SUFFIX))
     lost = [journal.rewrite(path, change, dry_run=dry_run) for path in files]
-    return Rewritten(sum(one.records for one in lost), sum(one.damaged_bytes for one in lost))
+    return RewriteReport(sum(one.records for one in lost), sum(one.damaged_bytes for one in lost))

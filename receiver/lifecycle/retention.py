@@ -76,7 +76,7 @@ def expire_reports(con: duckdb.DuckDBPyConnection, before: date, at: datetime) -
     return int(reports)
 
 
-class Gone(NamedTuple):
+class ExpiryReport(NamedTuple):
     """What time took away at once."""
 
     events: int = 0
@@ -86,7 +86,7 @@ class Gone(NamedTuple):
     dead_letters: int = 0
 
 
-def tidy(store: Store) -> Gone:
+def tidy(store: Store) -> ExpiryReport:
     """Remove events, reports, quarantined bodies and landfill files past their days."""
     now = store.clock()
     places, con = store.places, store.warehouse.con
@@ -100,7 +100,7 @@ def tidy(store: Store) -> Gone:
         if places.report_days is not None:
             reports = expire_reports(con, days_before(now, places.report_days), now)
     files = journal.expire(store.landfill, places.landfill_days, now.date()) if places.landfill_days else []
-    return Gone(events, reports, len(bodies), len(files), letters)
+    return ExpiryReport(events, reports, len(bodies), len(files), letters)
 
 
 def days_before(now: datetime, days: int) -> date:

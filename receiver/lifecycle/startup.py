@@ -12,14 +12,14 @@ from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.recovery import catch_up
 from receiver.storage import journal
 from receiver.storage.dead_letters import Quarantine
-from receiver.storage.journal import Landfill, LandfillError
-from receiver.storage.paths import Places
+from receiver.storage.journal import Journal, JournalError
+from receiver.storage.paths import DataPaths
 from receiver.storage.shares import list_sizes
 from receiver.storage.store import Store, UnavailableError
 from receiver.storage.warehouse import Warehouse
 
 
-def open_store(places: Places) -> Store:
+def open_store(places: DataPaths) -> Store:
     """Open, or create, and bring the warehouse up to its landfill; a lost warehouse is rebuilt first, and an erasure
     that was cut off is finished.
 
@@ -32,7 +32,7 @@ def open_store(places: Places) -> Store:
     opened = Warehouse(places.warehouse)
     try:
         check_erased(opened, places)
-        log = Landfill(places.landfill)
+        log = Journal(places.landfill)
         try:
             found = catch_up(opened, log)
             aside = Quarantine(places.quarantine, places.quarantine_budget, partial(list_sizes, opened.con))
@@ -51,7 +51,7 @@ def make_sound(store: Store) -> None:
         store.close()
     try:
         anew = open_store(store.places)
-    except (OSError, duckdb.Error, DatabaseError, LandfillError) as error:
+    except (OSError, duckdb.Error, DatabaseError, JournalError) as error:
         raise UnavailableError(f"the warehouse cannot be opened now: {type(error).__name__}") from error
     store.warehouse, store.landfill, store.quarantine = anew.warehouse, anew.landfill, anew.quarantine
     store.found, store.pages = anew.found, {}

@@ -30,7 +30,7 @@ from receiver.server.app import create_app
 from receiver.server.auth import require_token
 from receiver.server.settings import Settings
 from receiver.storage.paths import address_file, operator_file
-from receiver.storage.store import Found, Store
+from receiver.storage.store import RecoveryReport, Store
 
 log = structlog.get_logger("receiver")
 
@@ -190,9 +190,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def tell(found: Found) -> None:
+def tell(found: RecoveryReport) -> None:
     """What the start came upon, when it was anything."""
-    if found != Found():
+    if found != RecoveryReport():
         log.warning(
             "recovered",
             replayed=found.replayed,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from penpot_telemetry.errors import ConfigError
 from penpot_telemetry.wire.limits import MIB, RECEIPT, Limits
 from receiver.server.secrets import Access, read_access
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Settings:
     are on no page, nor are those of instances that were heard on fewer days than `vouch_days`.
     """
 
-    places: Places
+    places: DataPaths
     host: str = "127.0.0.1"
     port: int = 6070
     limits: Limits = RECEIPT
@@ -66,7 +66,7 @@ VARIABLES = {
 """The variables beside those of the options, with what they mean."""
 
 
-def read_settings(places: Places, host: str, port: int, environ: Mapping[str, str]) -> Settings:
+def read_settings(places: DataPaths, host: str, port: int, environ: Mapping[str, str]) -> Settings:
     """Settings from the places, the address and the environment. Raises ConfigError, naming the variable."""
 
     def whole(name: str, default: int, least: int = 1) -> int:
@@ -85,7 +85,7 @@ def read_settings(places: Places, host: str, port: int, environ: Mapping[str, st
 
     keep_for_ever = 0
     return Settings(
-        places=Places(
+        places=DataPaths(
             places.warehouse,
             places.landfill,
             places.quarantine,

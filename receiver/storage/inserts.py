@@ -11,7 +11,7 @@ import polars as pl
 
 from receiver.storage import rollups
 from receiver.storage.connection import registered, utc
-from receiver.storage.lookups import Known, find_forgotten, find_key, has_refused
+from receiver.storage.lookups import LoadedBatch, find_forgotten, find_key, has_refused
 from receiver.storage.records import DeadLetter, Delivery, Position, Receipt, list_superseded
 from receiver.storage.warehouse import Warehouse, set_floor
 
@@ -349,7 +349,7 @@ def insert_delivery(con: duckdb.DuckDBPyConnection, delivery_no: int, delivery: 
     )
 
 
-def receipt_of(delivery: Delivery, known: Known | None) -> Receipt:
+def receipt_of(delivery: Delivery, known: LoadedBatch | None) -> Receipt:
     """The answer to a delivery; a duplicate is answered with what was `known` of the first."""
     if delivery.outcome == "quarantined":
         return Receipt("quarantined", 0, delivery.batch_id, delivery.events_digest, delivery.reason)

@@ -83,11 +83,11 @@ class Entry(NamedTuple):
     start: int
 
 
-class LandfillError(TelemetryError):
+class JournalError(TelemetryError):
     """The landfill holds bytes that are not a record, before its end. The message names the file and the offset."""
 
 
-class TooLargeError(LandfillError):
+class TooLargeError(JournalError):
     """A record that the reader would not take again, so it is not written."""
 
 
@@ -121,7 +121,7 @@ class Tail:
     lost_bytes: int = 0
 
 
-class Landfill:
+class Journal:
     """The open landfill of one writer. Only the file of the newest day grows."""
 
     def __init__(self, folder: Path) -> None:
@@ -216,7 +216,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def recover(landfill: Landfill, committed: Position | None) -> Tail:
+def recover(landfill: Journal, committed: Position | None) -> Tail:
     """The whole records past `committed`, in order; past what is damaged, which is kept beside. A torn end is cut off.
 
     When the bytes at `committed` are no record, its whole day is read: the file may be another one than it was. The
@@ -401,7 +401,7 @@ def find_record(file: BinaryIO, path: Path, start: int, size: int) -> int:
     return size
 
 
-class Rewritten(NamedTuple):
+class RewriteReport(NamedTuple):
     """What a file, or several, lost: records that were changed, and bytes that were no record."""
 
     records: int
@@ -410,7 +410,7 @@ class Rewritten(NamedTuple):
 
 def rewrite(
     path: Path, change: Callable[[Record], bytes | None], *, dry_run: bool = False, keep_damage: bool = False
-) -> Rewritten:
+) -> RewriteReport:
     """Put what `change` makes of each record (None: it stays as it is) in its place, and leave out what is no record,
     but for the name of its place: it may hold what is to go.
 
@@ -441,7 +441,7 @@ def rewrite(
             os.fsync(new.fileno())
             new_path(path).rename(path)
             sync_folder(path.parent)
-    return Rewritten(records, damaged)
+    return RewriteReport(records, damaged)
 
 
 def open_new(path: Path) -> BinaryIO:
@@ -576,7 +576,7 @@ def day_of(path: Path) -> date | None:
         return None
 
 
-def expire(landfill: Landfill, days: int, today: date) -> list[date]:
+def expire(landfill: Journal, days: int, today: date) -> list[date]:
     """Remove the files of days more than `days` days old, never the newest; says which."""
     newest = landfill.position
     old = [day for day in list_days(landfill.folder) if day < today - timedelta(days=days)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-class Known(NamedTuple):
+class LoadedBatch(NamedTuple):
     """A batch that was loaded before, as its receipt must tell it; `forgotten` when its row is gone since."""
 
     batch_id: UUID | None
@@ -38,19 +38,19 @@ COUNT_REMOVED = "SELECT coalesce(sum(events), 0)::BIGINT FROM removed WHERE batc
 FIND_FORGOTTEN = "SELECT NULL, events, digest, true FROM forgotten WHERE key = ?"
 
 
-def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
+def find_batch(con: duckdb.DuckDBPyConnection, key: UUID) -> LoadedBatch | None:
     """The batch with this key, if it was ever loaded. Two statements: joined they take five times as long."""
     rows = con.execute(FIND_BATCH, [key]).fetchall()
     if rows:
         ((batch_no, batch_id, events, digest, letters),) = rows
-        return Known(batch_id, events + one(con, COUNT_REMOVED, [batch_no])[0], digest, dead_letters=letters)
+        return LoadedBatch(batch_id, events + one(con, COUNT_REMOVED, [batch_no])[0], digest, dead_letters=letters)
     return find_forgotten(con, key)
 
 
-def find_forgotten(con: duckdb.DuckDBPyConnection, key: UUID) -> Known | None:
+def find_forgotten(con: duckdb.DuckDBPyConnection, key: UUID) -> LoadedBatch | None:
     """A batch, report or refused body of which no more is left than what it is known again by."""
     rows = con.execute(FIND_FORGOTTEN, [key]).fetchall()
-    return Known(*rows[0]) if rows else None
+    return LoadedBatch(*rows[0]) if rows else None
 
 
 def is_superseded(con: duckdb.DuckDBPyConnection, key: UUID) -> bool:

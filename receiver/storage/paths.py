@@ -7,7 +7,7 @@ from penpot_telemetry.wire.limits import MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DataPaths:
     """Where the receiver keeps what it has, and for how long."""
 
     warehouse: Path
@@ -30,9 +30,9 @@ class Places:
         return self.warehouse.with_name(self.warehouse.name + ".rebuilding")
 
 
-def places_beside(warehouse: Path, landfill: Path | None = None, quarantine: Path | None = None) -> Places:
+def places_beside(warehouse: Path, landfill: Path | None = None, quarantine: Path | None = None) -> DataPaths:
     """The places named, or the usual ones: folders beside the warehouse that bear its name."""
-    return Places(
+    return DataPaths(
         warehouse, landfill or warehouse.with_suffix(".landfill"), quarantine or warehouse.with_suffix(".quarantine")
     )
 

@@ -14,8 +14,8 @@ import duckdb
 
 from penpot_telemetry.errors import TelemetryError
 from receiver.storage.dead_letters import Quarantine
-from receiver.storage.journal import Landfill
-from receiver.storage.paths import Places
+from receiver.storage.journal import Journal
+from receiver.storage.paths import DataPaths
 from receiver.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ClockError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RecoveryReport:
     """What a start or a rebuild came upon."""
 
     replayed: int = 0
@@ -61,11 +61,11 @@ class Store:
     without batch ids is compared with, without reading it back.
     """
 
-    places: Places
+    places: DataPaths
     warehouse: Warehouse
-    landfill: Landfill
+    landfill: Journal
     quarantine: Quarantine
-    found: Found
+    found: RecoveryReport
     is_sound: bool = True
     pages: dict[UUID, pl.Series] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))

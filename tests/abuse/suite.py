@@ -9,7 +9,7 @@ from pathlib import Path
 from penpot_telemetry.wire.limits import AT_WORK, MIB, RESERVED, TRANSACTION
 from receiver.server.app import DECODERS
 from receiver.server.settings import Settings, read_settings
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from tests.abuse import fuzz, lives, mixes
 from tests.abuse.bodies import bombs
 from tests.abuse.load import Ground, abused, honest_senders
@@ -30,7 +30,7 @@ def memory_bound(environ: Mapping[str, str]) -> int:
     within the budget for that; a transaction holds what fills it and one more; the rest is there without any body.
     """
     nowhere = Path()
-    found: Settings = read_settings(Places(nowhere, nowhere, nowhere), "", 0, environ)
+    found: Settings = read_settings(DataPaths(nowhere, nowhere, nowhere), "", 0, environ)
     most = found.limits.decoded
     at_work = min(AT_WORK, (DECODERS * RESERVED + found.at_work) * most)
     return BASE_MIB + (found.body_budget + at_work + TRANSACTION + most) // MIB

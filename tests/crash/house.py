@@ -21,7 +21,7 @@ from receiver.intake import commit, decide, prepare
 from receiver.lifecycle import rebuild, startup
 from receiver.reports import account
 from receiver.storage import connection
-from receiver.storage.paths import Places, places_beside
+from receiver.storage.paths import DataPaths, places_beside
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store
 
@@ -32,7 +32,7 @@ class House:
 
     folder: Path
     now: datetime | None = None
-    places: Places = field(init=False)
+    places: DataPaths = field(init=False)
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:

@@ -41,8 +41,8 @@ SENDER: Mapping[str, Point] = {
 
 RECEIVER: Mapping[str, Point] = {
     "landfill: record torn": Point("os:pwrite", "torn"),
-    "landfill: not synced": Point("receiver.storage.journal:Landfill.sync", "before"),
-    "landfill: synced": Point("receiver.storage.journal:Landfill.sync", "after"),
+    "landfill: not synced": Point("receiver.storage.journal:Journal.sync", "before"),
+    "landfill: synced": Point("receiver.storage.journal:Journal.sync", "after"),
     "rows in, before the commit": Point("receiver.intake.commit:commit", "before"),
     "committed, before the answer": Point("receiver.intake.commit:commit", "after"),
     "replay: begun": Point("receiver.lifecycle.recovery:replay_together", "before", "replay"),

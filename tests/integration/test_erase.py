@@ -41,7 +41,7 @@ from receiver.server.auth import given_secret
 from receiver.server.secrets import Access
 from receiver.storage import journal, tombstones
 from receiver.storage.connection import connect
-from receiver.storage.paths import Places, operator_file, places_beside, snapshot_of
+from receiver.storage.paths import DataPaths, operator_file, places_beside, snapshot_of
 from receiver.storage.tombstones import Scope
 from tests.integration.receiving import (
     DAY,
@@ -182,7 +182,7 @@ def erase_here(folder: Path, scope: Scope, wanted: UUID) -> dict[str, Any]:
     return receipt
 
 
-def places_of(folder: Path) -> Places:
+def places_of(folder: Path) -> DataPaths:
     return places_beside(folder / "w.duckdb")
 
 

@@ -21,7 +21,7 @@ from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import Refused, content_digest, list_refused, read_account
 from receiver.storage import connection, inserts
-from receiver.storage.paths import Places, places_beside
+from receiver.storage.paths import DataPaths, places_beside
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store, UnavailableError
 from tests.integration.receiving import ask, body_of, command, legacy_report, rows, running
@@ -33,12 +33,12 @@ FEW = replace(RECEIPT, events=3)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def places(tmp_path: Path) -> DataPaths:
     return places_beside(tmp_path / "w.duckdb")
 
 
 @pytest.fixture
-def store(places: Places) -> Iterator[Store]:
+def store(places: DataPaths) -> Iterator[Store]:
     with open_store(places) as opened:
         yield opened
 
@@ -63,7 +63,7 @@ def tables(con: duckdb.DuckDBPyConnection) -> list[Any]:
     ]
 
 
-def assert_rebuilt_the_same(store: Store, places: Places) -> None:
+def assert_rebuilt_the_same(store: Store, places: DataPaths) -> None:
     """The account adds up now and in a warehouse made anew from the landfill, which is the same."""
     assert read_account(store.warehouse.con).adds_up
     before, content = tables(store.warehouse.con), content_digest(store.warehouse.con)
@@ -80,7 +80,7 @@ def assert_rebuilt_the_same(store: Store, places: Places) -> None:
 # -- retry -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_retry_after_a_fix_loads_exactly_the_missing_rows(store: Store, places: Places) -> None:
+def test_a_retry_after_a_fix_loads_exactly_the_missing_rows(store: Store, places: DataPaths) -> None:
     receive(store, [prepare(body_of(rows(2, 50)))])
     for_good, later = body_of(rows(4), batch_id=BATCH_ID, batch_seq=1), body_of(rows(5, 10))
     aside = refuse(store, for_good, later, b"{nope")
@@ -102,7 +102,7 @@ def test_a_retry_after_a_fix_loads_exactly_the_missing_rows(store: Store, places
     assert_rebuilt_the_same(store, places)
 
 
-def test_a_batch_that_came_by_another_way_since_is_a_duplicate(store: Store, places: Places) -> None:
+def test_a_batch_that_came_by_another_way_since_is_a_duplicate(store: Store, places: DataPaths) -> None:
     body = body_of(rows(4), batch_id=BATCH_ID)
     (aside,) = refuse(store, body)
     receive(store, [prepare(body)])
@@ -116,7 +116,7 @@ def test_a_batch_that_came_by_another_way_since_is_a_duplicate(store: Store, pla
     assert_rebuilt_the_same(store, places)
 
 
-def test_the_same_body_twice_in_the_quarantine_is_loaded_once(store: Store, places: Places) -> None:
+def test_the_same_body_twice_in_the_quarantine_is_loaded_once(store: Store, places: DataPaths) -> None:
     body = body_of(rows(4), batch_id=BATCH_ID)
     refuse(store, body)
     receive(store, [prepare(body, replace(RECEIPT, body=10)), prepare(body, FEW)])
@@ -127,7 +127,7 @@ def test_the_same_body_twice_in_the_quarantine_is_loaded_once(store: Store, plac
     assert_rebuilt_the_same(store, places)
 
 
-def test_what_still_cannot_be_read_stays_with_the_reason_of_today(store: Store, places: Places) -> None:
+def test_what_still_cannot_be_read_stays_with_the_reason_of_today(store: Store, places: DataPaths) -> None:
     (aside,) = refuse(store, body_of(rows(4), batch_id=BATCH_ID, batch_seq=7))
     receipt = operations.retry(store, aside, replace(RECEIPT, body=10))
     assert receipt is not None
@@ -149,7 +149,7 @@ def test_a_retry_that_changes_nothing_writes_nothing(store: Store) -> None:
     assert (tables(store.warehouse.con), store.landfill.position) == (before, position)
 
 
-def test_a_used_batch_id_stays_used(store: Store, places: Places) -> None:
+def test_a_used_batch_id_stays_used(store: Store, places: DataPaths) -> None:
     receive(store, [prepare(body_of(rows(2), batch_id=BATCH_ID))])
     receive(store, [prepare(body_of(rows(3), batch_id=BATCH_ID))])
     (aside,) = list_refused(store.warehouse.con)
@@ -160,7 +160,7 @@ def test_a_used_batch_id_stays_used(store: Store, places: Places) -> None:
     assert_rebuilt_the_same(store, places)
 
 
-def test_a_report_is_one_of_the_day_on_which_it_came(store: Store, places: Places) -> None:
+def test_a_report_is_one_of_the_day_on_which_it_came(store: Store, places: DataPaths) -> None:
     body = legacy_report(**{"total-teams": 3})
     refused = prepare(body, replace(RECEIPT, body=10))
     assert isinstance(refused.item, Rejection)
@@ -176,7 +176,7 @@ def test_a_report_is_one_of_the_day_on_which_it_came(store: Store, places: Place
 
 
 def test_rows_that_the_database_will_not_take_put_the_body_back(
-    store: Store, places: Places, monkeypatch: pytest.MonkeyPatch
+    store: Store, places: DataPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (aside,) = refuse(store, body_of(rows(4)))
     apply = inserts.apply
@@ -202,7 +202,7 @@ def test_rows_that_the_database_will_not_take_put_the_body_back(
 
 @pytest.mark.parametrize("broken", ["append_records", "load_plans", "commit"])
 def test_a_retry_that_fails_on_the_way_can_be_made_again(
-    store: Store, places: Places, monkeypatch: pytest.MonkeyPatch, broken: str
+    store: Store, places: DataPaths, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     (aside,) = refuse(store, body_of(rows(4), batch_id=BATCH_ID))
 

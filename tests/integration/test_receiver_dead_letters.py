@@ -24,7 +24,7 @@ from receiver.lifecycle import retention
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store
 from tests.integration.receiving import ask, command, running
@@ -142,12 +142,12 @@ BAD = {
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "telemetry.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+def places(tmp_path: Path) -> DataPaths:
+    return DataPaths(tmp_path / "telemetry.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
 
 
 @pytest.fixture
-def store(places: Places) -> Iterator[Store]:
+def store(places: DataPaths) -> Iterator[Store]:
     with open_store(places) as opened:
         yield opened
 
@@ -249,7 +249,7 @@ def test_the_commands_list_show_retry_and_drop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("was_revived", [False, True])
-def test_a_profile_leaves_no_trace_in_dead_letters_either(places: Places, was_revived: bool) -> None:
+def test_a_profile_leaves_no_trace_in_dead_letters_either(places: DataPaths, was_revived: bool) -> None:
     hers = event(profile_id=uuid(ANA), name=text("n" * 251))
     named = event(type=None, props=mapping(id=uuid(ANA)))
     with open_store(places) as store:
@@ -270,7 +270,7 @@ def test_a_profile_leaves_no_trace_in_dead_letters_either(places: Places, was_re
         assert is_rebuilt(store)
 
 
-def test_an_instance_is_erased_with_its_dead_letters_and_superseded_batches(places: Places) -> None:
+def test_an_instance_is_erased_with_its_dead_letters_and_superseded_batches(places: DataPaths) -> None:
     with open_store(places) as store:
         take(store, body_of([FIRST, event(name=None)], **{"batch-id": str(ANA), "supersedes": [str(UUID(int=5))]}))
     removed = erase_id(places, "instance", UUID(PENPOT)).removed
@@ -283,7 +283,7 @@ def test_an_instance_is_erased_with_its_dead_letters_and_superseded_batches(plac
         assert is_rebuilt(store)
 
 
-def test_what_is_kept_of_an_event_goes_after_its_days(places: Places) -> None:
+def test_what_is_kept_of_an_event_goes_after_its_days(places: DataPaths) -> None:
     short = replace(places, event_days=30)
     with open_store(short) as store:
         store.clock = lambda: datetime(2026, 7, 25, tzinfo=UTC)
@@ -341,7 +341,7 @@ UNSEEN = {
 
 @pytest.mark.parametrize("place", UNSEEN)
 def test_what_no_reader_looks_at_is_not_kept_either(tmp_path: Path, place: str) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as store:
         assert take(store, UNSEEN[place]).status == "accepted"
         assert is_rebuilt(store)

@@ -24,7 +24,7 @@ from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
 from receiver.server.writer import Writer
 from receiver.storage import connection, journal
-from receiver.storage.paths import Places, places_beside
+from receiver.storage.paths import DataPaths, places_beside
 from receiver.storage.records import Receipt
 from receiver.storage.store import Store, UnavailableError
 from tests.integration import receiving
@@ -35,12 +35,12 @@ BATCH_ID = UUID(int=9)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def places(tmp_path: Path) -> DataPaths:
     return places_beside(tmp_path / "w.duckdb")
 
 
 @pytest.fixture
-def store(places: Places) -> Iterator[Store]:
+def store(places: DataPaths) -> Iterator[Store]:
     with open_store(places) as opened:
         opened.clock = lambda: NOW
         yield opened
@@ -62,7 +62,7 @@ def unloadable() -> Job:
     return replace(job, item=replace(job.item, page=replace(job.item.page, frame=frame)))
 
 
-def digest_of(places: Places) -> str:
+def digest_of(places: DataPaths) -> str:
     with closing(connection.connect(places.warehouse, read_only=True)) as con:
         return content_digest(con)
 
@@ -86,7 +86,7 @@ def test_bodies_of_one_transaction_are_told_apart_as_if_they_had_come_alone(stor
     assert (found.received, found.events, found.quarantine) == (7, 3, {"id-reused": 1, "not-json": 2})
 
 
-def test_rows_the_database_will_not_take_bring_down_their_own_body_only(store: Store, places: Places) -> None:
+def test_rows_the_database_will_not_take_bring_down_their_own_body_only(store: Store, places: DataPaths) -> None:
     jobs = [prepare(body_of(rows(3))), unloadable(), prepare(body_of(rows(3, 10)))]
     receipts = receive(store, jobs)
     assert [(receipt.status, receipt.reason) for receipt in receipts] == [
@@ -101,7 +101,9 @@ def test_rows_the_database_will_not_take_bring_down_their_own_body_only(store: S
     assert digest_of(places) == before
 
 
-def test_a_record_that_cannot_be_loaded_is_counted_and_those_around_it_are_loaded(store: Store, places: Places) -> None:
+def test_a_record_that_cannot_be_loaded_is_counted_and_its_neighbours_are_loaded(
+    store: Store, places: DataPaths
+) -> None:
     take(store, body_of(rows(1)))
     jobs = [prepare(body_of(rows(2, 10))), prepare(body_of(rows(3, 20))), unloadable()]
     plans = decide.decide(store, [replace(job, carried="rows", packed=pack(job)) for job in jobs])
@@ -172,7 +174,7 @@ def test_a_writer_that_nobody_sends_to_becomes_sound_by_itself(store: Store, mon
         assert writer.submit(prepare(body_of(rows(1)))).result(20).status == "accepted"
 
 
-def test_a_lost_warehouse_is_made_again_at_the_next_start(store: Store, places: Places) -> None:
+def test_a_lost_warehouse_is_made_again_at_the_next_start(store: Store, places: DataPaths) -> None:
     scrubbed = receiving.body_of_maps(event(ip_addr="192.0.2.1"))
     take(store, body_of(rows(3)), scrubbed, b"nothing", legacy_report())
     store.close()
@@ -185,7 +187,7 @@ def test_a_lost_warehouse_is_made_again_at_the_next_start(store: Store, places: 
         assert statuses(take(again, body_of(rows(3)))) == ["duplicate"]
 
 
-def test_a_copy_under_a_later_day_is_not_replayed_after_a_rebuild(store: Store, places: Places) -> None:
+def test_a_copy_under_a_later_day_is_not_replayed_after_a_rebuild(store: Store, places: DataPaths) -> None:
     take(store, body_of(rows(3)), b"nothing")
     store.close()
     before = digest_of(places)
@@ -197,7 +199,7 @@ def test_a_copy_under_a_later_day_is_not_replayed_after_a_rebuild(store: Store, 
     assert digest_of(places) == before
 
 
-def test_a_rebuild_does_not_lose_what_the_landfill_no_longer_holds(store: Store, places: Places) -> None:
+def test_a_rebuild_does_not_lose_what_the_landfill_no_longer_holds(store: Store, places: DataPaths) -> None:
     take(store, body_of(rows(3)))
     store.clock = lambda: NOW + timedelta(days=2)
     take(store, body_of(rows(4)))
@@ -211,14 +213,14 @@ def test_a_rebuild_does_not_lose_what_the_landfill_no_longer_holds(store: Store,
     assert rebuild(places, allow_loss=True).replayed == 1
 
 
-def test_a_rebuild_waits_for_no_writer(store: Store, places: Places) -> None:
+def test_a_rebuild_waits_for_no_writer(store: Store, places: DataPaths) -> None:
     take(store, body_of(rows(3)))
     with pytest.raises(DatabaseError, match="in use"):
         rebuild(places)
     assert read_account(store.warehouse.con).events == 3
 
 
-def test_landfills_of_two_receivers_make_one_warehouse(store: Store, places: Places, tmp_path: Path) -> None:
+def test_landfills_of_two_receivers_make_one_warehouse(store: Store, places: DataPaths, tmp_path: Path) -> None:
     take(store, body_of(rows(3), batch_id=BATCH_ID), body_of(rows(2, 10)))
     store.close()
     other = places_beside(tmp_path / "other" / "w.duckdb")
@@ -253,7 +255,7 @@ def test_bodies_and_days_go_when_their_time_has_come(store: Store) -> None:
 
 
 def test_a_replay_groups_records_by_the_bytes_that_they_carry(
-    store: Store, places: Places, monkeypatch: pytest.MonkeyPatch
+    store: Store, places: DataPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
         take(store, body_of(rows(1_000, number * 1_000)))

@@ -15,7 +15,7 @@ from receiver.intake.prepare import prepare
 from receiver.lifecycle.rebuild import rebuild
 from receiver.lifecycle.startup import open_store
 from receiver.reports import account
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.store import Store
 from tests.integration.receiving import INSTANCE, body_of, rows
 
@@ -24,7 +24,7 @@ WHOLE, HALF, OTHER_HALF, QUARTER = (UUID(int=number) for number in range(1, 5))
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    places = Places(tmp_path / "telemetry.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "telemetry.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as opened:
         yield opened
 

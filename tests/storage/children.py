@@ -33,7 +33,7 @@ from receiver.lifecycle.rebuild import rebuild as rebuild_warehouse
 from receiver.lifecycle.startup import open_store
 from receiver.reports.account import content_digest, read_account
 from receiver.storage import connection, paths
-from receiver.storage.paths import Places, places_beside
+from receiver.storage.paths import DataPaths, places_beside
 from receiver.storage.store import Store, UnavailableError
 from tests.integration.receiving import body_of, legacy_report, rows
 from tests.storage.faults import Connection, Counter, install
@@ -52,7 +52,7 @@ def batch_of(number: int) -> bytes:
     return body_of(rows(number + 1, 10 * number), batch_id=UUID(int=number + 1), batch_seq=number + 1, **options)
 
 
-def places_in(folder: str) -> Places:
+def places_in(folder: str) -> DataPaths:
     return places_beside(Path(folder) / "w.duckdb")
 
 
@@ -116,7 +116,7 @@ def rebuild(folder: str) -> dict[str, Any]:
 # --- what is done while one call fails ------------------------------------------------------------------------------
 
 
-def do_receive(places: Places, answered: Callable[[int], None]) -> None:
+def do_receive(places: DataPaths, answered: Callable[[int], None]) -> None:
     with at(open_store(places), NOW + timedelta(days=1, hours=3)) as store:
         for numbers in ((BATCHES,), (BATCHES + 1, BATCHES + 2)):
             try:
@@ -129,27 +129,27 @@ def do_receive(places: Places, answered: Callable[[int], None]) -> None:
             receive(store, [prepare(b"nobody reads this")])
 
 
-def do_open(places: Places, answered: Callable[[int], None]) -> None:
+def do_open(places: DataPaths, answered: Callable[[int], None]) -> None:
     del answered
     open_store(places).close()
 
 
-def do_rebuild(places: Places, answered: Callable[[int], None]) -> None:
+def do_rebuild(places: DataPaths, answered: Callable[[int], None]) -> None:
     del answered
     rebuild_warehouse(places)
 
 
-def do_erase(places: Places, answered: Callable[[int], None]) -> None:
+def do_erase(places: DataPaths, answered: Callable[[int], None]) -> None:
     operations.erase_id(places, "instance", OTHER)
     answered(-1)
 
 
-def do_snapshot(places: Places, answered: Callable[[int], None]) -> None:
+def do_snapshot(places: DataPaths, answered: Callable[[int], None]) -> None:
     del answered
     snapshot.publish(places.warehouse, paths.snapshot_of(places.warehouse))
 
 
-def do_retention(places: Places, answered: Callable[[int], None]) -> None:
+def do_retention(places: DataPaths, answered: Callable[[int], None]) -> None:
     del answered
     kept = replace(places, event_days=400, report_days=1, landfill_days=3, quarantine_days=1)
     with at(open_store(kept), NOW + timedelta(days=5)) as store:

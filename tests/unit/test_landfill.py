@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from receiver.storage import journal
-from receiver.storage.journal import Damage, Landfill, Record
+from receiver.storage.journal import Damage, Journal, Record
 from receiver.storage.records import Delivery, InUseError, Position
 
 MONDAY = datetime(2026, 7, 20, 12, tzinfo=UTC)
@@ -20,7 +20,7 @@ def record_of(number: int, when: datetime = MONDAY) -> bytes:
 
 
 def fill(folder: Path, *whens: datetime) -> list[Position]:
-    with Landfill(folder) as log:
+    with Journal(folder) as log:
         return [log.append(record_of(number, when), when) for number, when in enumerate(whens)]
 
 
@@ -30,7 +30,7 @@ def numbers(records: list[Record]) -> list[int | None]:
 
 def test_what_was_appended_is_read_back_in_order_with_what_it_carries(tmp_path: Path) -> None:
     fill(tmp_path, MONDAY, MONDAY, TUESDAY)
-    with Landfill(tmp_path) as log:
+    with Journal(tmp_path) as log:
         found = journal.recover(log, None)
     assert (numbers(found.records), found.torn_bytes) == ([0, 1, 2], 0)
     assert [journal.read_carried(record) for record in found.records] == ["events 0", "events 1", "events 2"]
@@ -42,7 +42,7 @@ def test_a_write_cut_at_any_byte_leaves_the_records_before_it(tmp_path: Path) ->
     whole = path.read_bytes()
     for cut in range(first.offset + 1, second.offset):
         path.write_bytes(whole[:cut])
-        with Landfill(tmp_path) as log:
+        with Journal(tmp_path) as log:
             found = journal.recover(log, None)
             assert (numbers(found.records), found.torn_bytes) == ([0], cut - first.offset)
             assert log.position == first
@@ -54,7 +54,7 @@ def test_a_torn_record_of_a_day_before_is_damage_and_is_kept_beside(tmp_path: Pa
     path = journal.path_of(tmp_path, first.day)
     cut = path.read_bytes()[:-1]
     path.write_bytes(cut)
-    with Landfill(tmp_path) as log:
+    with Journal(tmp_path) as log:
         found = journal.recover(log, None)
     assert (numbers(found.records), found.torn_bytes, [one.size for one in found.damages]) == ([1], 0, [len(cut)])
     assert path.read_bytes() == cut == journal.list_kept(tmp_path)[0].read_bytes()
@@ -79,13 +79,13 @@ def test_a_clock_that_goes_back_writes_on_in_the_newest_file(tmp_path: Path) -> 
 
 def test_old_days_go_but_never_the_newest(tmp_path: Path) -> None:
     fill(tmp_path, MONDAY, TUESDAY)
-    with Landfill(tmp_path) as log:
+    with Journal(tmp_path) as log:
         assert journal.expire(log, 1, date(2026, 7, 21)) == []
         assert journal.expire(log, 1, date(2026, 7, 22)) == [MONDAY.date()]
         assert journal.expire(log, 1, date(2027, 1, 1)) == []
 
 
 def test_a_landfill_has_one_writer(tmp_path: Path) -> None:
-    with Landfill(tmp_path), pytest.raises(InUseError):
-        Landfill(tmp_path)
-    Landfill(tmp_path).close()
+    with Journal(tmp_path), pytest.raises(InUseError):
+        Journal(tmp_path)
+    Journal(tmp_path).close()

@@ -19,14 +19,14 @@ from receiver.lifecycle.startup import open_store
 from receiver.server.writer import Writer
 from receiver.storage import rollups
 from receiver.storage.dead_letters import BLOCK
-from receiver.storage.paths import Places
+from receiver.storage.paths import DataPaths
 from receiver.storage.store import UnavailableError
 from receiver.storage.warehouse import Warehouse
 from tests.integration.receiving import body_of, rows
 
 
 def test_a_receipt_that_nobody_waits_for_does_not_stop_the_writer(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as store:
         writer = Writer(store)
         kept = [writer.submit(prepare(body_of(rows(1, number)))) for number in range(3)]
@@ -40,7 +40,7 @@ def test_a_receipt_that_nobody_waits_for_does_not_stop_the_writer(tmp_path: Path
 
 
 def test_a_hold_comes_to_pass_while_jobs_wait_and_they_wait_for_its_end(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     jobs = [prepare(body_of(rows(1, number))) for number in range(80)]
     with open_store(places) as store:
         writer = Writer(store)
@@ -57,7 +57,7 @@ def test_a_hold_comes_to_pass_while_jobs_wait_and_they_wait_for_its_end(tmp_path
 
 
 def test_two_that_hold_the_writer_take_turns(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as store, Writer(store) as writer, ThreadPoolExecutor(2) as others:
         inside = threading.Lock()
 
@@ -74,7 +74,7 @@ def test_two_that_hold_the_writer_take_turns(tmp_path: Path) -> None:
 
 
 def test_the_rollups_catch_up_within_seconds_and_at_a_start_after_a_crash(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     with open_store(places) as store, Writer(store) as writer:
         for number in range(3):
             assert writer.submit(prepare(body_of(rows(2, number)))).result(20).status == "accepted"
@@ -97,7 +97,7 @@ def test_the_rollups_catch_up_within_seconds_and_at_a_start_after_a_crash(tmp_pa
 
 
 def test_a_transaction_takes_no_further_batch_once_its_rows_fill_it(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
+    places = DataPaths(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine")
     groups: list[int] = []
     with open_store(places) as store:
         writer = Writer(store, lambda _, jobs: groups.append(jobs))
@@ -113,7 +113,9 @@ def test_a_transaction_takes_no_further_batch_once_its_rows_fill_it(tmp_path: Pa
 
 
 def test_a_body_without_room_in_the_quarantine_is_the_only_one_that_is_sent_away(tmp_path: Path) -> None:
-    places = Places(tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine", quarantine_budget=16 * BLOCK)
+    places = DataPaths(
+        tmp_path / "w.duckdb", tmp_path / "landfill", tmp_path / "quarantine", quarantine_budget=16 * BLOCK
+    )
     loud, honest = UUID(int=1), UUID(int=2)
     junk = [body_of(rows(1), instance=loud, digest="sha256:" + f"{number:064x}") for number in range(4)]
     bad = body_of(rows(1), instance=honest, digest="sha256:" + "0" * 64)
