@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from penpot_telemetry.wire.limits import AT_WORK, MIB, RESERVED, TRANSACTION
-from receiver.server.app import DECODERS
 from receiver.server.settings import Settings, read_settings
+from receiver.server.state import DECODERS
 from receiver.storage.paths import DataPaths
 from tests.abuse import fuzz, lives, mixes
 from tests.abuse.bodies import bombs
