@@ -1,5 +1,7 @@
 """A warehouse opened for reading, asked from Python and from a shell, and what is generated from the cards."""
 
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 import receiver
 from penpot_telemetry.errors import DatabaseError
 from receiver.cli.ask import ask
-from receiver.questions import dictionary
+from receiver.questions import dictionary, methods
 from receiver.questions.cards import SHARED_COLUMNS, CardError, QuestionError, all_cards, read_card
 from receiver.questions.charts import draw
 from receiver.questions.reader import OpenWarehouse, save, snapshot_of
@@ -263,8 +265,19 @@ def test_import_receiver_stays_light() -> None:
 
 def test_what_is_generated_is_not_stale() -> None:
     again = "run `python -m receiver.questions.dictionary`"
-    assert dictionary.METHODS.read_text() == dictionary.methods_text(), again
     assert dictionary.DICTIONARY.read_text() == dictionary.dictionary_text(), again
+
+
+def test_each_question_is_a_method_with_its_card_as_help_and_editors_know_it(opened: OpenWarehouse) -> None:
+    stub = (Path(methods.__file__).with_suffix(".pyi")).read_text()
+    assert re.findall(r"^    (\w+): Question$", stub, re.MULTILINE) == sorted(all_cards())
+    asked = list(inspect.signature(opened.ask).parameters)[1:]
+    for name, card in all_cards().items():
+        method = getattr(opened, name)
+        assert list(inspect.signature(method).parameters) == asked
+        assert (method.__name__, inspect.getdoc(method)) == (name, methods.describe(card))
+    with pytest.raises(TypeError):
+        opened.active_profiles(first="2026-03-01")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
