@@ -101,7 +101,7 @@ class Flow(RuleBasedStateMachine):
             version="2.18.0",
             endpoint=Endpoint(self.front.url),
             database=self.database,
-            read_timeout=5.0,
+            read_timeout=20.0,  # more than a busy machine takes: no answer is lost but those that a rule loses
             request_timeout=20.0,
             attempts=2,
             retry_wait=0.001,
@@ -337,19 +337,21 @@ class Flow(RuleBasedStateMachine):
     @rule(dying=st.booleans())
     def restart_receiver(self, dying: bool) -> None:
         """The receiver stops and starts, or dies with something in hand that it had before."""
-        if dying and self.bodies:
-            self.house.die_before_commit(self.bodies[-1])
-        else:
-            self.house.restart()
+        with self.lock:
+            if dying and self.bodies:
+                self.house.die_before_commit(self.bodies[-1])
+            else:
+                self.house.restart()
 
     @rule(copies=st.integers(0, 2))
     def rebuild_warehouse(self, copies: int) -> None:
         """The warehouse is made anew, to the same content, though some of the landfill is there more than once."""
-        before, folder = self.house.digest, self.house.places.landfill
-        for n, file in enumerate(list(folder.glob("*.zst")) * copies):
-            shutil.copyfile(file, folder / f"copy-{n}.zst")
-        self.house.rebuild()
-        assert self.house.digest == before
+        with self.lock:
+            before, folder = self.house.digest, self.house.places.landfill
+            for n, file in enumerate(list(folder.glob("*.zst")) * copies):
+                shutil.copyfile(file, folder / f"copy-{n}.zst")
+            self.house.rebuild()
+            assert self.house.digest == before
         for copy in folder.glob("copy-*.zst"):
             copy.unlink()
 
@@ -371,7 +373,8 @@ class Flow(RuleBasedStateMachine):
         """What was answered by somebody else, or by nobody, was on its way all the time and arrives now."""
         for _ in range(min(count, len(self.late))):
             body = self.late.pop(0)
-            (receipt,) = self.house.receive([body])
+            with self.lock:
+                (receipt,) = self.house.receive([body])
             assert receipt.status in {"accepted", "duplicate"} or receipt.reason == "superseded"
             self.bodies.append(body)
 
