@@ -78,15 +78,6 @@ def create_app(store: Store, settings: Settings) -> Starlette:
     return app
 
 
-# --- taking bodies --------------------------------------------------------------------------------------------------
-
-
-# --- being asked ----------------------------------------------------------------------------------------------------
-
-
-# --- answers --------------------------------------------------------------------------------------------------------
-
-
 async def answer_not_taken(request: Request, error: Exception) -> Response:
     """The answer for a NotTakenError; the connection ends with it."""
     if not isinstance(error, NotTakenError):
