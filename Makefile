@@ -36,7 +36,7 @@ check: lint types  ## lint, types and unit tests, in under a minute
 
 test: lint types  ## everything: also the other tests, the documents and the notebooks
 	@$(MKDOCS)
-	@$(BIN)/pytest -n 2 --dist loadfile --doctest-modules tests penpot_telemetry receiver
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --doctest-modules tests penpot_telemetry receiver
 	@$(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 300 notebooks
 
 docs: $(READY)  ## the documents as a site in build/site, links checked

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, get_args
 
@@ -11,7 +10,7 @@ import msgspec
 
 from penpot_telemetry.wire.batch import BadReason
 from receiver.cli.client import open_store_there, open_to_read
-from receiver.cli.options import F, place_options
+from receiver.cli.options import choice_options, choose, place_options
 from receiver.intake import operations
 from receiver.questions.sanitize import make_printable
 from receiver.reports import account
@@ -48,27 +47,15 @@ def list_dead_letters(places: DataPaths, as_json: bool) -> None:
 def show_dead_letter(places: DataPaths, number: int) -> None:
     """What is kept of one event, as JSON. Its context is reduced; its props are as they came."""
     with closing(open_to_read(places.warehouse)) as con:
-        (found,) = choose_letters(account.list_letters(con), [number], everything=False, reason=None)
+        (found,) = choose_letters(con, numbers=[number], everything=False, reason=None)
     if found.event is None:
         raise click.ClickException(f"the event of number {number} is no longer kept")
     click.echo(make_printable(found.event) if sys.stdout.isatty() else found.event)
 
 
-def letter_options(command: F) -> F:
-    """NUMBER ..., --all or --reason: which events a command is for."""
-    options = (
-        click.option("--reason", type=click.Choice(get_args(BadReason)), help="Those kept apart for this reason."),
-        click.option("--all", "everything", is_flag=True, help="All that are still kept."),
-        click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=int),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
 @dead_letters_group.command(name="retry")
 @place_options
-@letter_options
+@choice_options(get_args(BadReason))
 def retry_dead_letters(places: DataPaths, **choice: Any) -> None:
     """Read kept events again, after a fix or with a higher limit, and load those that can be read now.
 
@@ -77,7 +64,7 @@ def retry_dead_letters(places: DataPaths, **choice: Any) -> None:
     """
     settings = read_settings(places, "", 0, os.environ)
     with open_store_there(settings.places) as store:
-        chosen = choose_letters(account.list_letters(store.warehouse.con), **choice)
+        chosen = choose_letters(store.warehouse.con, **choice)
         loaded = {one.dead_letter_no for one in operations.revive(store, chosen, settings.limits)}
     for one in chosen:
         said = "loaded" if one.dead_letter_no in loaded else f"still {one.reason}"
@@ -88,26 +75,19 @@ def retry_dead_letters(places: DataPaths, **choice: Any) -> None:
 
 @dead_letters_group.command(name="drop")
 @place_options
-@letter_options
+@choice_options(get_args(BadReason))
 def drop_dead_letters(places: DataPaths, **choice: Any) -> None:
     """Let go what is kept of events; that they came is still listed and counted.
 
     Their bytes stay in the landfill for as long as it is kept; `erase` removes them there too.
     """
     with open_store_there(places) as store:
-        chosen = choose_letters(account.list_letters(store.warehouse.con), **choice)
+        chosen = choose_letters(store.warehouse.con, **choice)
         operations.drop_letters(store, [one for one in chosen if one.event is not None])
     click.echo(f"dropped {len(chosen)} events")
 
 
-def choose_letters(
-    letters: Sequence[Letter], numbers: Sequence[int], everything: bool, reason: str | None
-) -> list[Letter]:
-    """The dead letters that a command is for: those of the numbers, or those still kept, all or of one reason."""
-    if bool(numbers) + everything + (reason is not None) != 1:
-        raise click.UsageError("name the events: by their numbers, or by --reason, or --all")
-    if not numbers:
-        return [one for one in letters if one.event is not None and reason in (None, one.reason)]
-    if unknown := sorted(set(numbers) - {one.dead_letter_no for one in letters}):
-        raise click.ClickException(f"there is no number {unknown[0]} among the dead letters: see `dead-letters list`")
-    return [one for one in letters if one.dead_letter_no in numbers]
+def choose_letters(con: Any, **choice: Any) -> list[Letter]:
+    """The dead letters that a command is for."""
+    listed = {one.dead_letter_no: one for one in account.list_letters(con)}
+    return choose(listed, lambda one: one.event is not None, "dead-letters", **choice)

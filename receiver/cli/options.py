@@ -1,10 +1,10 @@
 """Options and groups that the commands share."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -91,3 +91,48 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 url_option = click.option("--url", help="Ask the server at this URL, whatever holds the warehouse.")
+
+
+def choice_options(reasons: Sequence[str]) -> Callable[[F], F]:
+    """NUMBER ..., --all or --reason: which of those that are listed a command is for."""
+    options = (
+        click.option("--reason", type=click.Choice(list(reasons)), help="Those that were refused for this reason."),
+        click.option("--all", "everything", is_flag=True, help="All that are still kept."),
+        click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=int),
+    )
+
+    def decorate(command: F) -> F:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class Listed(Protocol):
+    """What a list shows with its number and its reason."""
+
+    @property
+    def reason(self) -> str:
+        """Why it could not be loaded."""
+
+
+L = TypeVar("L", bound=Listed)
+
+
+def choose(  # noqa: PLR0913, PLR0917  the list, and the three ways to choose from it
+    listed: Mapping[int, L],
+    is_kept: Callable[[L], bool],
+    group: str,
+    numbers: Sequence[int],
+    everything: bool,
+    reason: str | None,
+) -> list[L]:
+    """Those that a command is for: by their numbers, or those still kept, all or of one reason."""
+    if bool(numbers) + everything + (reason is not None) != 1:
+        raise click.UsageError("name what is meant: by numbers, or by --reason, or --all")
+    if not numbers:
+        return [one for one in listed.values() if is_kept(one) and reason in (None, one.reason)]
+    if unknown := sorted(set(numbers) - listed.keys()):
+        raise click.ClickException(f"there is no number {unknown[0]}: see `{group} list`")
+    return [one for number, one in listed.items() if number in numbers]

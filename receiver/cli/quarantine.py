@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, get_args
 
@@ -11,7 +10,7 @@ import msgspec
 
 from penpot_telemetry.errors import Reason
 from receiver.cli.client import open_store_there, open_to_read
-from receiver.cli.options import F, place_options
+from receiver.cli.options import choice_options, choose, place_options
 from receiver.intake import operations
 from receiver.questions.sanitize import make_printable
 from receiver.reports import account
@@ -74,21 +73,9 @@ def show_body(body: bytes) -> None:
         sys.stdout.buffer.write(body)
 
 
-def choice_options(command: F) -> F:
-    """NUMBER ..., --all or --reason: which bodies a command is for."""
-    options = (
-        click.option("--reason", type=click.Choice(get_args(Reason)), help="Those put aside for this reason."),
-        click.option("--all", "everything", is_flag=True, help="All that are still kept."),
-        click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=int),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
 @quarantine_group.command(name="retry")
 @place_options
-@choice_options
+@choice_options(get_args(Reason))
 def retry_quarantine(places: DataPaths, **choice: Any) -> None:
     """Read bodies again, after a fix or with a higher limit, and load what can be read now; one line a body.
 
@@ -97,7 +84,7 @@ def retry_quarantine(places: DataPaths, **choice: Any) -> None:
     settings = read_settings(places, "", 0, os.environ)
     left = 0
     with open_store_there(settings.places) as store:
-        for one in choose(account.list_refused(store.warehouse.con), **choice):
+        for one in choose_bodies(store.warehouse.con, **choice):
             receipt = operations.retry(store, one, settings.limits, require_signature=settings.require_signatures)
             left += one.became is None and (receipt is None or receipt.status == "quarantined")
             click.echo(f"{one.quarantine_no:>6}  {describe_retry(one, receipt)}")
@@ -107,25 +94,20 @@ def retry_quarantine(places: DataPaths, **choice: Any) -> None:
 
 @quarantine_group.command(name="drop")
 @place_options
-@choice_options
+@choice_options(get_args(Reason))
 def drop_quarantine(places: DataPaths, **choice: Any) -> None:
     """Remove bodies for good. What came and why is still listed and counted."""
     with open_store_there(places) as store:
-        chosen = choose(account.list_refused(store.warehouse.con), **choice)
+        chosen = choose_bodies(store.warehouse.con, **choice)
         bodies = [one.body for one in chosen if one.body is not None]
         operations.drop(store, bodies)
     click.echo(f"dropped {len(bodies)} bodies" + (f"; {gone} were gone" if (gone := len(chosen) - len(bodies)) else ""))
 
 
-def choose(refused: Sequence[Refused], numbers: Sequence[int], everything: bool, reason: str | None) -> list[Refused]:
-    """The bodies that a command is for: those of the numbers, or those still kept, all or of one reason."""
-    if bool(numbers) + everything + (reason is not None) != 1:
-        raise click.UsageError("name the bodies: by their numbers, or by --reason, or --all")
-    if not numbers:
-        return [one for one in refused if one.body is not None and reason in (None, one.reason)]
-    if unknown := sorted(set(numbers) - {one.quarantine_no for one in refused}):
-        raise click.ClickException(f"there is no number {unknown[0]} in the quarantine: see `quarantine list`")
-    return [one for one in refused if one.quarantine_no in numbers]
+def choose_bodies(con: Any, **choice: Any) -> list[Refused]:
+    """The bodies that a command is for."""
+    listed = {one.quarantine_no: one for one in account.list_refused(con)}
+    return choose(listed, lambda one: one.body is not None, "quarantine", **choice)
 
 
 def describe_retry(one: Refused, receipt: Receipt | None) -> str:

@@ -440,7 +440,8 @@ def open_standby(server: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
                 [programs / program, *options], user=user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=120
             )
 
-        call("pg_basebackup", "-h", server["host"], "-U", server["user"], "-D", str(data), "-R", "-X", "stream")
+        source = ("-h", server["host"], "-U", server["user"])
+        call("pg_basebackup", *source, "-D", str(data), "-R", "-X", "stream", "-c", "fast")  # awaits no checkpoint
         start = f"-c listen_addresses= -c unix_socket_directories={folder}"
         call("pg_ctl", "start", "-w", "-D", str(data), "-l", str(folder / "log"), "-o", start)
         try:
