@@ -1,8 +1,8 @@
 """Draws charts in a process of its own: one chart is a tenth of a second in which its interpreter does nothing else.
 
-`Pen` is the side of the server: it starts the process when the first chart is wanted, lets it go when none was for a
-while, and starts another when it dies. The process reads orders from its standard input, writes pictures to its
-standard output, and ends with its input. It is given no secret and opens no file and no socket.
+`ChartWorker` is the side of the server: it starts the process when the first chart is wanted, ends it when none was
+wanted for a while, and starts another when it dies. The process reads orders from its standard input, writes pictures
+to its standard output, and ends with its input. It is given no secret and opens no file and no socket.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ LENGTH = 8
 log = structlog.get_logger("receiver")
 
 
-class PenError(Exception):
+class ChartWorkerError(Exception):
     """A chart could not be drawn."""
 
 
@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True):
 # --- the server's side ----------------------------------------------------------------------------------------------
 
 
-class Pen:
+class ChartWorker:
     """One process that draws, one chart at a time."""
 
     def __init__(self) -> None:
@@ -63,16 +63,16 @@ class Pen:
         self._failed: dict[bytes, float] = {}
 
     async def draw(self, question: str, frame: pl.DataFrame, *, width: int | None, is_dark: bool) -> bytes:
-        """The chart as SVG. Raises PenError."""
+        """The chart as SVG. Raises ChartWorkerError."""
         file = io.BytesIO()
         make_labels(frame).write_ipc(file)
         order = msgspec.msgpack.encode(Order(question, width, is_dark, file.getvalue()))
         mark = hashlib.sha256(order).digest()
         if time.monotonic() - self._failed.get(mark, -FAILED_SECONDS) < FAILED_SECONDS:
-            raise PenError
+            raise ChartWorkerError
         try:
             return await self._draw(order)
-        except PenError:
+        except ChartWorkerError:
             self._failed[mark] = time.monotonic()
             if len(self._failed) > MOST_FAILED:
                 del self._failed[next(iter(self._failed))]
@@ -85,7 +85,7 @@ class Pen:
             picture = await self._exchange(order)
             self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._let_go)
         if not picture:
-            raise PenError
+            raise ChartWorkerError
         return picture
 
     async def close(self) -> None:
@@ -100,7 +100,7 @@ class Pen:
         for _ in range(2):
             process = await self._running()
             if process.stdin is None or process.stdout is None:
-                raise PenError
+                raise ChartWorkerError
             try:
                 async with asyncio.timeout(SECONDS):
                     process.stdin.write(len(order).to_bytes(LENGTH, "big") + order)
@@ -109,15 +109,15 @@ class Pen:
                     return await process.stdout.readexactly(length)
             except (OSError, asyncio.IncompleteReadError):
                 await self._end()
-                log.warning("pen ended", code=process.returncode)
+                log.warning("chart_worker_ended", code=process.returncode)
             except BaseException as error:  # what is half read belongs to nobody
                 process.kill()
                 await self._end()
                 if isinstance(error, TimeoutError):
-                    log.warning("pen too slow")
-                    raise PenError from None
+                    log.warning("chart_worker_too_slow")
+                    raise ChartWorkerError from None
                 raise
-        raise PenError
+        raise ChartWorkerError
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:

@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from penpot_telemetry.errors import DatabaseError
 from receiver.dashboard import render
 from receiver.dashboard.cache import Answers, CrowdedError, Mark
-from receiver.dashboard.chart_process import Pen, PenError
+from receiver.dashboard.chart_process import ChartWorker, ChartWorkerError
 from receiver.questions.cards import Card, QuestionError, all_cards, find_card
 from receiver.questions.run import Asked, bind, read_asked
 from receiver.questions.sanitize import write_csv
@@ -66,13 +66,13 @@ class Dashboard:
     """
 
     answers: Answers
-    pen: Pen
+    worker: ChartWorker
     threshold: int
     vouch_days: int
 
     async def close(self) -> None:
-        """Let the pen and the threads go."""
-        await self.pen.close()
+        """Stop the chart worker and the threads."""
+        await self.worker.close()
         await asyncio.to_thread(self.answers.close)
 
 
@@ -80,7 +80,7 @@ def open_dashboard(
     reader: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]], threshold: int, vouch_days: int
 ) -> Dashboard:
     """A dashboard over a warehouse; `reader` gives a connection of its own to each thread."""
-    return Dashboard(Answers(reader), Pen(), threshold, vouch_days)
+    return Dashboard(Answers(reader), ChartWorker(), threshold, vouch_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Reading:
         """The chart of an answer, as SVG."""
 
         async def draw() -> bytes:
-            return await self.board.pen.draw(card.name, await self.frame(card), width=width, is_dark=is_dark)
+            return await self.board.worker.draw(card.name, await self.frame(card), width=width, is_dark=is_dark)
 
         key = ("picture", card.name, self.asked, width, is_dark)
         return await self.board.answers.get(self.mark, key, draw)
@@ -339,7 +339,7 @@ async def answered(show: Callable[[], Awaitable[Response]], *, as_page: bool) ->
         return refusal(400, str(error), as_page=as_page)
     except CrowdedError:
         return refusal(503, "too many questions are being answered: ask again in a few seconds", as_page=as_page)
-    except PenError:
+    except ChartWorkerError:
         return refusal(503, "this chart cannot be drawn now", as_page=as_page)
     except (duckdb.Error, DatabaseError):
         return refusal(503, "the warehouse cannot be read now", as_page=as_page)

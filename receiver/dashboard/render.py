@@ -14,7 +14,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver.questions.cards import SHARED_COLUMNS, Card
-from receiver.questions.notes import PAGE_LINES, Footing, say_nothing, stand
+from receiver.questions.notes import PAGE_LINES, Summary, say_nothing, summarise
 from receiver.questions.run import Asked
 
 ROWS_SHOWN = 100
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A question as a page shows it. `rows` are `shown` of all `footing.rows`: the latest days, or the first ones.
+    """A question as a page shows it. `rows` are `shown` of all `summary.rows`: the latest days, or the first ones.
 
     `query` is what narrows it, for its links; `threshold` is in force. `undrawn` says why there is no chart.
     """
@@ -52,7 +52,7 @@ class Block:
     card: Card
     query: str
     threshold: int
-    footing: Footing
+    summary: Summary
     columns: list[Column]
     rows: list[tuple[list[Cell], bool]]
     are_latest: bool
@@ -82,7 +82,7 @@ class Headline:
     numbers: list[tuple[str, int | None]]
     day: date | None
     is_open: bool
-    footing: Footing
+    summary: Summary
 
 
 def headline(card: Card, frame: pl.DataFrame) -> Headline:
@@ -96,7 +96,7 @@ def headline(card: Card, frame: pl.DataFrame) -> Headline:
         [(label, row.get(column)) for label, column in spans] if row else [],
         row.get("day"),
         is_open=bool(row.get("is_open")),
-        footing=stand(card, frame),
+        summary=summarise(card, frame),
     )
 
 
@@ -111,7 +111,7 @@ def read_block(card: Card, frame: pl.DataFrame, query: str, threshold: int) -> B
     ]
     columns = [Column(name, card.columns[name], frame.schema[name].is_numeric()) for name in own]
     return Block(
-        card, query, threshold, stand(card, frame, PAGE_LINES), columns, rows, are_latest, say_nothing(card, frame)
+        card, query, threshold, summarise(card, frame, PAGE_LINES), columns, rows, are_latest, say_nothing(card, frame)
     )
 
 

@@ -1,4 +1,4 @@
-"""Years of events straight into a warehouse, without the road: for notebooks, benchmarks and tests.
+"""Years of events straight into a warehouse, without the journal and HTTP: for notebooks, benchmarks and tests.
 
 In come columns of many instances, out come batches, one an instance, day and version, as if each had arrived on the
 day after. Nothing of it is in a landfill, so a warehouse that was filled like this cannot be rebuilt.

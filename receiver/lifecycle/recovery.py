@@ -234,8 +234,6 @@ def read_events(record: Record) -> tuple[pl.DataFrame, Sequence[DeadLetter]]:
 
 
 TOGETHER = 32
-
-
 PACKED = 16
 """Bytes of rows for one of `events` text, which the oldest records carry: about so many in a page of a Penpot."""
 
@@ -253,6 +251,4 @@ REPLAY = Limits(
 
 
 ID_REUSED = "this batch-id was received before with other events"
-
-
 SUPERSEDED = "its events came in parts, in batches that name it"

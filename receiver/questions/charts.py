@@ -12,7 +12,7 @@ import altair as alt
 import polars as pl
 
 from receiver.questions.cards import SHARED_COLUMNS, Card
-from receiver.questions.notes import PAGE_LINES, drawn_rows, say_nothing, shorten, stand
+from receiver.questions.notes import PAGE_LINES, drawn_rows, say_nothing, shorten, summarise
 from receiver.questions.sanitize import make_labels
 
 COLORS = ["#3b6fb6", "#d9822b", "#3f9b6c", "#b5475a", "#7a5cab", "#8c7351", "#3aa1b5", "#b89b2e", "#6b7280", "#c05fa0"]
@@ -136,16 +136,16 @@ def figures(frame: pl.DataFrame) -> Any:
 
 def subtitles(card: Card, frame: pl.DataFrame) -> list[str]:
     """What stands below the title: the question, its denominator, coverage and freshness, what is open and hidden."""
-    footing = stand(card, frame)
-    if footing.who is None:
+    summary = summarise(card, frame)
+    if summary.who is None:
         return [card.question]
-    texts = [card.question, f"{footing.who} · {footing.fresh}", f"out of: {shorten(card.denominator)}"]
+    texts = [card.question, f"{summary.who} · {summary.fresh}", f"out of: {shorten(card.denominator)}"]
     apart = {"lines": "dashed", "columns": "pale", "stack": "pale", "heat": "pale"}.get(card.chart.mark)
     notes = []
-    if footing.has_open:
+    if summary.has_open:
         notes.append(f"still open: {apart}" if apart else "the latest days are still open")
-    if footing.hidden:
-        notes.append(f"{footing.hidden} of {footing.rows} rows with hidden numbers")
+    if summary.hidden:
+        notes.append(f"{summary.hidden} of {summary.rows} rows with hidden numbers")
     return [*texts, " · ".join(notes)] if notes else texts
 
 

@@ -11,7 +11,7 @@ LINES, PAGE_LINES, ROWS = 40, 10, 40  # what a chart holds at most, when its car
 
 
 @dataclass(frozen=True, slots=True)
-class Footing:
+class Summary:
     """`who` and `fresh` are None for an empty answer.
 
     `hidden` of `rows` rows have a hidden number; `undrawn` names, lines or bars, are more than the chart holds.
@@ -25,10 +25,10 @@ class Footing:
     undrawn: int = 0
 
 
-def stand(card: Card, frame: pl.DataFrame, lines: int = LINES) -> Footing:
-    """The footing of an answer whose chart has so many lines; coverage by day is that of the last closed one."""
+def summarise(card: Card, frame: pl.DataFrame, lines: int = LINES) -> Summary:
+    """The summary of an answer whose chart has so many lines; coverage by day is that of the last closed one."""
     if frame.is_empty():
-        return Footing(None, None, has_open=False, hidden=0, rows=0)
+        return Summary(None, None, has_open=False, hidden=0, rows=0)
     closed = frame.filter(~pl.col("is_open"))
     last = (frame if closed.is_empty() else closed).row(-1, named=True)
     coverage = last["coverage"]
@@ -38,7 +38,7 @@ def stand(card: Card, frame: pl.DataFrame, lines: int = LINES) -> Footing:
         where = f" on {last['day']:%b %d}" if card.coverage.startswith("instances with an event on the day") else ""
         reporting, known = last["instances_reporting"], last["instances_known"]
         who = f"{reporting} of {known} known instances reporting ({coverage:.0%}){where}"
-    return Footing(
+    return Summary(
         who,
         f"fresh at {last['fresh_at']:%Y-%m-%d %H:%M} UTC",
         has_open=bool(frame["is_open"].any()),

@@ -1,4 +1,4 @@
-"""The HTTP face: routes and answers, nothing else. Reads bodies within bounds, answers after the commit.
+"""The application: its life, its routes, and how errors are answered.
 
 No client address is read here, so none can be logged or stored.
 """

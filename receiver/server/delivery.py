@@ -23,8 +23,6 @@ from receiver.storage.store import UnavailableError
 log = structlog.get_logger("receiver")
 
 BUSY_SECONDS = 5
-
-
 BROKEN_SECONDS = 30
 
 

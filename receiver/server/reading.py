@@ -29,8 +29,6 @@ T = TypeVar("T")
 
 
 MOST_BATCHES = 10_000
-
-
 MOST_ASKED = 16 * MIB
 
 
@@ -38,7 +36,7 @@ DESCRIPTION = (files("receiver.server") / "openapi.json").read_bytes()
 
 
 async def openapi(request: Request) -> Response:
-    """The description of this face, as it is in the package."""
+    """The description of this HTTP API, as it is in the package."""
     return Response(DESCRIPTION, media_type="application/json")
 
 

@@ -10,14 +10,8 @@ from starlette.types import Receive, Scope, Send
 from penpot_telemetry.wire.limits import MIB
 
 UNAUTHORIZED = 401
-
-
 METHOD_NOT_ALLOWED = 405
-
-
 LINGER_SECONDS = 5.0
-
-
 LINGER_BYTES = 64 * MIB
 
 

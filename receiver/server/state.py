@@ -18,8 +18,6 @@ from receiver.server.writer import Writer
 from receiver.storage.store import Store
 
 DECODERS = 2
-
-
 SILENT_SECONDS = 5.0
 """So long nothing of a body may come once it has begun."""
 

@@ -9,7 +9,7 @@ import sys
 import polars as pl
 import pytest
 
-from receiver.dashboard.chart_process import Pen, PenError
+from receiver.dashboard.chart_process import ChartWorker, ChartWorkerError
 from receiver.questions.cards import find_card
 from receiver.questions.sanitize import LABEL, make_labels, make_printable, write_csv
 
@@ -54,18 +54,18 @@ def features(names: list[str]) -> pl.DataFrame:
 @pytest.mark.slow
 def test_nasty_names_are_drawn_and_what_fails_is_not_tried_again() -> None:
     async def run() -> tuple[bytes, bool]:
-        pen = Pen()
+        worker = ChartWorker()
         try:
-            picture = await pen.draw("feature_usage", features([*NASTY, "navigate"]), width=390, is_dark=False)
+            picture = await worker.draw("feature_usage", features([*NASTY, "navigate"]), width=390, is_dark=False)
             broken = pl.DataFrame({"name": ["navigate"]})
-            with pytest.raises(PenError):
-                await pen.draw("feature_usage", broken, width=390, is_dark=False)
-            await pen.close()
-            with pytest.raises(PenError):  # without a process, so nothing was tried
-                await pen.draw("feature_usage", broken, width=390, is_dark=False)
-            return picture, pen._process is None
+            with pytest.raises(ChartWorkerError):
+                await worker.draw("feature_usage", broken, width=390, is_dark=False)
+            await worker.close()
+            with pytest.raises(ChartWorkerError):  # without a process, so nothing was tried
+                await worker.draw("feature_usage", broken, width=390, is_dark=False)
+            return picture, worker._process is None
         finally:
-            await pen.close()
+            await worker.close()
 
     picture, was_idle = asyncio.run(run())
     assert b"<svg" in picture

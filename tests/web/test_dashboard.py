@@ -359,9 +359,9 @@ def test_a_reader_with_the_token_gets_all_of_the_page(tmp_path: Path, browser: B
 
 def test_a_receiver_that_stops_takes_its_pen_along(fleet: Running) -> None:  # the last that needs it
     assert get(fleet, "/questions/overview.svg").status_code == 200
-    (pen,) = children(fleet.process.pid)
+    (worker,) = children(fleet.process.pid)
     assert fleet.stop() == 0
-    assert not is_running(pen)
+    assert not is_running(worker)
 
 
 # --- pages of others ------------------------------------------------------------------------------------------------
